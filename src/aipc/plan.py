@@ -1,0 +1,119 @@
+"""A conversion before it starts: every weight's scheme and size, and what the result will need."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aipc.checkpoint import Checkpoint
+from aipc.graph.inventory import Role, WeightUse, weights_used
+from aipc.graph.openvino_weights import weight_bytes
+from aipc.models import Architecture, read_architecture
+from aipc.quant import Scheme
+from aipc.quant.recipe import Recipe
+
+_SAMPLE_ELEMENTS = 2 * 1024 * 1024
+_BYTES_PER_THREAD = 12 * 1024 * 1024  # a block as float32, its codes, and the blocks waiting to be written
+_BASE_BYTES = 105 * 1024 * 1024  # Python, numpy, and the tokenizer's conversion, which has openvino loaded
+
+
+@dataclass(frozen=True)
+class PlannedWeight:
+    """One weight's place in a plan. `size_bytes` has scales and zero points counted in."""
+
+    use: WeightUse
+    scheme: Scheme
+    size_bytes: int
+
+    @property
+    def bits_per_weight(self) -> float:
+        return self.scheme.bits_per_weight(self.use.shape[-1])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a conversion will do. Sizes in bytes."""
+
+    architecture: Architecture
+    recipe: Recipe
+    weights: list[PlannedWeight]
+    threads: int
+
+    @property
+    def schemes(self) -> dict[str, Scheme]:
+        return {planned.use.name: planned.scheme for planned in self.weights}
+
+    @property
+    def weights_bytes(self) -> int:
+        return sum(planned.size_bytes for planned in self.weights)
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(planned.use.shape) for planned in self.weights)
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.weights_bytes / self.parameters
+
+    @property
+    def weight_bytes_per_token(self) -> int:
+        """Bytes of weights that one decoded token reads: all but an embedding that is not also the head."""
+        return sum(p.size_bytes for p in self.weights if p.use.roles != {Role.EMBEDDING})
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """An upper bound of the conversion's own memory; it does not depend on the model's size."""
+        return _BASE_BYTES + self.threads * _BYTES_PER_THREAD
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe.as_json(),
+            "parameters": self.parameters,
+            "bits_per_weight": round(self.bits_per_weight, 3),
+            "weights_bytes": self.weights_bytes,
+            "weight_bytes_per_token": self.weight_bytes_per_token,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "weights": [
+                {
+                    "name": planned.use.name,
+                    "shape": list(planned.use.shape),
+                    "scheme": planned.scheme.label,
+                    "bits_per_weight": round(planned.bits_per_weight, 3),
+                    "size_bytes": planned.size_bytes,
+                }
+                for planned in self.weights
+            ],
+        }
+
+
+def make_plan(checkpoint: Checkpoint, recipe: Recipe) -> Plan:
+    """Read the architecture, check every weight's shape and dtype, and choose its scheme.
+
+    Raises `ConfigError`, `WeightError`, `UnsupportedModelError` or `RecipeError`.
+    """
+    architecture = read_architecture(checkpoint.config)
+    uses = weights_used(architecture.describe)
+    for use in uses:
+        checkpoint.stored(use.weight)
+    schemes = recipe.assign(uses, lambda use, scheme: relative_squared_error(checkpoint, use, scheme))
+    weights = [PlannedWeight(use, schemes[use.name], sum(weight_bytes(use.weight, schemes[use.name]))) for use in uses]
+    return Plan(architecture, recipe, weights, threads=min(8, os.cpu_count() or 1))
+
+
+def relative_squared_error(checkpoint: Checkpoint, use: WeightUse, scheme: Scheme) -> float:
+    """‖W − W′‖² / ‖W‖² of a weight under a scheme, measured on up to two million weights spread over its rows."""
+    rows, columns = use.shape
+    step = max(1, rows * columns // _SAMPLE_ELEMENTS)
+    error = norm = 0.0
+    rows_per_block = max(1, 65536 // columns)
+    for start in range(0, rows, rows_per_block * step):
+        block = checkpoint.rows(use.weight, start, min(start + rows_per_block, rows))
+        values = block.float32()
+        difference = scheme.dequantize(scheme.quantize(block)) - values
+        error += float(np.vdot(difference, difference))
+        norm += float(np.vdot(values, values))
+    return error / norm if norm else 0.0
