@@ -1,0 +1,43 @@
+"""The model store: names to paths, directories that are absent or whole, and checkpoints from the hub.
+
+The only package that turns a model's name into a path and a remote name into an address.
+"""
+
+from aipc.store.hashing import FileHasher, FileRecord, Progress, hash_file
+from aipc.store.hub import download
+from aipc.store.library import StoredModel, find_stored, models, name_for, remove
+from aipc.store.manifest import MANIFEST, Manifest, Origin, read_manifest
+from aipc.store.names import model_path, validate_file_name, validate_model_name
+from aipc.store.root import models_directory, store_root
+from aipc.store.source import Source, origin_of, resolve
+from aipc.store.verify import Verification, verify
+from aipc.store.writing import Writing, writing
+
+__all__ = [
+    "MANIFEST",
+    "FileHasher",
+    "FileRecord",
+    "Manifest",
+    "Origin",
+    "Progress",
+    "Source",
+    "StoredModel",
+    "Verification",
+    "Writing",
+    "download",
+    "find_stored",
+    "hash_file",
+    "model_path",
+    "models",
+    "models_directory",
+    "name_for",
+    "origin_of",
+    "read_manifest",
+    "remove",
+    "resolve",
+    "store_root",
+    "validate_file_name",
+    "validate_model_name",
+    "verify",
+    "writing",
+]
