@@ -35,6 +35,16 @@ def test_extremes_are_the_group_minimum_and_maximum_with_zero(values: list[float
         np.testing.assert_array_equal(highest, np.maximum(groups.max(-1), 0))
 
 
+@given(st.lists(st.floats(width=16, allow_nan=False, allow_infinity=False), min_size=8, max_size=8))
+def test_the_farthest_value_of_a_group_keeps_its_sign(values: list[float]) -> None:
+    array = np.array([values])
+    groups = array.reshape(1, 2, 4)
+    for dtype in (np.float16, np.float32):
+        farthest = Rows.of(array.astype(dtype)).farthest(4)
+        np.testing.assert_array_equal(np.abs(farthest), np.abs(groups).max(-1))
+        assert ((groups == farthest[..., None]).any(-1)).all()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -np.nan])
 @pytest.mark.parametrize("float_type", list(FloatType))
 def test_a_value_that_is_not_finite_shows_in_the_extremes(bad: float, float_type: FloatType) -> None:
@@ -47,3 +57,4 @@ def test_a_value_that_is_not_finite_shows_in_the_extremes(bad: float, float_type
     }[float_type]
     lowest, highest = Rows(bits, float_type).extremes(4)
     assert not (np.isfinite(lowest).all() and np.isfinite(highest).all())
+    assert not np.isfinite(Rows(bits, float_type).farthest(4)).all()

@@ -6,20 +6,18 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from aipc.checkpoint import Checkpoint
+from aipc.errors import UsageError
 from aipc.graph.openvino import Ir, OpenVinoGraph
 from aipc.graph.openvino_bin import write_bin
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
 from aipc.quant.recipe import Recipe
-from aipc.store.hashing import FileHasher, FileRecord
-from aipc.store.manifest import Manifest
-from aipc.store.source import Source, origin_of, resolve
-from aipc.store.writing import writing
+from aipc.store import FileHasher, FileRecord, Manifest, Origin, Source, download, origin_of, resolve, writing
 
 # Travel with the weights, so that any tokenizer library finds what it knows. Never *.py.
 _COMPANIONS = (
@@ -49,7 +47,8 @@ class Conversion:
 
 def plan_conversion(source: str | Path, recipe: Recipe, *, progress: Progress = silent) -> Plan:
     """What `convert` would do. Downloads a hub checkpoint; writes nothing else."""
-    with open_checkpoint(resolve(str(source)), progress=progress) as checkpoint:
+    directory, _ = local_checkpoint(resolve(str(source)), progress)
+    with Checkpoint(directory) as checkpoint:
         return make_plan(checkpoint, recipe)
 
 
@@ -72,15 +71,37 @@ def convert(
     there before.
     """
     recipe = Recipe(weights, group_size, ratio, symmetric, all_layers)
-    return convert_source(resolve(str(source)), Path(destination), recipe, force=force, progress=progress)
+    directory, origin = local_checkpoint(resolve(str(source)), progress)
+    return write_model(directory, origin, Path(destination), recipe, force=force, progress=progress)
 
 
-def convert_source(
-    source: Source, destination: Path, recipe: Recipe, *, force: bool = False, progress: Progress = silent
+def local_checkpoint(source: Source, progress: Progress) -> tuple[Path, Origin]:
+    """The checkpoint's directory, downloaded if it lies on the hub, and what a manifest records of it."""
+    if source.kind == "hub":
+        directory, commit = download(source.name, source.revision, at_stage(progress, "download"))
+        return directory, origin_of(replace(source, revision=commit), directory)
+    if source.kind == "checkpoint" and source.path is not None:
+        return source.path, origin_of(source)
+    raise UsageError(
+        f"{source.path} is already converted",
+        expected="a Hugging Face checkpoint",
+        found="a converted model",
+        try_next=f'aipc run -m {source.path} "…"',
+    )
+
+
+def write_model(
+    checkpoint_dir: Path,
+    origin: Origin,
+    destination: Path,
+    recipe: Recipe,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
 ) -> Conversion:
-    """`convert` with the source and the recipe already read."""
+    """`convert` for a checkpoint that is a local directory."""
     begun = time.perf_counter()
-    with open_checkpoint(source, progress=progress) as checkpoint:
+    with Checkpoint(checkpoint_dir) as checkpoint:
         plan = make_plan(checkpoint, recipe)
         ir = _graph(plan)
         needed_bytes = ir.bin_bytes + len(ir.xml) + _companion_bytes(checkpoint.path)
@@ -90,7 +111,7 @@ def convert_source(
             _copy_companions(checkpoint, task.directory)
             _write_tokenizer(checkpoint.path, task.directory, progress)
             manifest = Manifest(
-                origin=origin_of(source, checkpoint.path),
+                origin=origin,
                 recipe=recipe.as_json(),
                 model_type=checkpoint.config.text("model_type"),
                 context_tokens=plan.architecture.context_tokens,
@@ -99,13 +120,6 @@ def convert_source(
             )
             written = task.commit(manifest, progress=at_stage(progress, "verify"))
         return Conversion(task.destination, plan, written, time.perf_counter() - begun)
-
-
-def open_checkpoint(source: Source, *, progress: Progress) -> Checkpoint:
-    """Open the checkpoint that `source` names, after downloading it if it lies on the hub."""
-    if source.kind == "checkpoint" and source.path is not None:
-        return Checkpoint(source.path)
-    raise NotImplementedError
 
 
 def _graph(plan: Plan) -> Ir:

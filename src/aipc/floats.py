@@ -71,6 +71,19 @@ class Rows:
         lowest_bits = np.where(lowest >= sign_bit, lowest, groups.dtype.type(0))
         return self._small(lowest_bits), self._small(highest_bits)
 
+    def farthest(self, group_size: int) -> Float32:
+        """The value farthest from 0 of each group of columns, with its sign: (rows, groups); one pass over the bits.
+
+        A NaN or ∞ in a group shows as a non-finite value.
+        """
+        rows, columns = self.bits.shape
+        sign_shift = 8 * self.bits.dtype.itemsize - 1
+        # Rotated left by one, the sign is the lowest bit and integers are in order of magnitude.
+        magnitudes = np.left_shift(self.bits, 1)
+        np.bitwise_or(magnitudes, np.right_shift(self.bits, sign_shift), out=magnitudes)
+        largest = magnitudes.reshape(rows, columns // group_size, group_size).max(axis=-1)
+        return self._small((largest >> 1) | (largest << sign_shift))
+
     def _small(self, bits: Bits) -> Float32:
         values = to_float32(bits, self.float_type)
         infinity = self.float_type.infinity_bits

@@ -77,9 +77,9 @@ class Scheme(Protocol):
         """The values that the packed rows stand for, (rows, columns)."""
 
 
-def require_finite(lowest: Float32, highest: Float32) -> None:
+def require_finite(*extremes: Float32) -> None:
     """Raise `WeightError` unless all extremes are finite."""
-    if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
+    if not all(np.isfinite(values).all() for values in extremes):
         raise WeightError("a weight", expected="finite values", found="NaN or infinity")
 
 

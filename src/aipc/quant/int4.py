@@ -42,15 +42,13 @@ class Int4:
         scratch = scratch or Scratch()
         row_count, columns = rows.shape
         group_size = self.columns_per_group(columns)
-        lowest, highest = rows.extremes(group_size)
-        require_finite(lowest, highest)
         values = rows.float32(out=scratch.array("values", rows.shape, np.float32))
         groups = values.reshape(row_count, columns // group_size, group_size)
         codes = scratch.array("codes", groups.shape, np.int8)
         if self.symmetric:
-            scale, zero_point = _symmetric_codes(groups, lowest, highest, codes), None
+            scale, zero_point = _symmetric_codes(groups, rows.farthest(group_size), codes), None
         else:
-            scale, zero_point = _asymmetric_codes(groups, lowest, highest, codes)
+            scale, zero_point = _asymmetric_codes(groups, *rows.extremes(group_size), codes)
         return Packed(pack_nibbles(codes.view(np.uint8).reshape(row_count, columns)), scale, zero_point)
 
     def dequantize(self, packed: Packed) -> Float32:
@@ -77,9 +75,9 @@ def unpack_nibbles(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return codes
 
 
-def _symmetric_codes(groups: Float32, lowest: Float32, highest: Float32, codes: Codes) -> NDArray[np.float16]:
-    extreme = np.where(-lowest >= highest, lowest, highest)  # (rows, groups)
-    scale = (extreme / np.float32(-8)).astype(np.float16)
+def _symmetric_codes(groups: Float32, farthest: Float32, codes: Codes) -> NDArray[np.float16]:
+    require_finite(farthest)
+    scale = (farthest / np.float32(-8)).astype(np.float16)  # (rows, groups)
     np.multiply(groups, inverse(scale)[..., None], out=groups)
     np.rint(groups, out=groups)
     np.copyto(codes, groups, casting="unsafe")
@@ -90,6 +88,7 @@ def _symmetric_codes(groups: Float32, lowest: Float32, highest: Float32, codes: 
 def _asymmetric_codes(
     groups: Float32, lowest: Float32, highest: Float32, codes: Codes
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    require_finite(lowest, highest)
     scale = ((highest - lowest) / np.float32(15)).astype(np.float16)
     per_scale = inverse(scale)
     zero_point = np.clip(np.rint(-lowest * per_scale), 0, 15)

@@ -31,21 +31,20 @@ class Int8:
 
     def quantize(self, rows: Rows, scratch: Scratch | None = None) -> Packed:
         scratch = scratch or Scratch()
-        lowest, highest = rows.extremes(rows.shape[1])
-        require_finite(lowest, highest)
         values = rows.float32(out=scratch.array("values", rows.shape, np.float32))
+        columns = rows.shape[1]
         if self.symmetric:
-            return _quantize_symmetric(values, lowest, highest)
-        return _quantize_asymmetric(values, lowest, highest)
+            return _quantize_symmetric(values, rows.farthest(columns))
+        return _quantize_asymmetric(values, *rows.extremes(columns))
 
     def dequantize(self, packed: Packed) -> Float32:
         codes = packed.data.view(np.int8 if self.symmetric else np.uint8).astype(np.float32)
         return packed.values(codes[:, None, :])
 
 
-def _quantize_symmetric(values: Float32, lowest: Float32, highest: Float32) -> Packed:
-    extreme = np.where(-lowest >= highest, lowest, highest)  # (rows, 1)
-    scale = (extreme / np.float32(-128)).astype(np.float16)
+def _quantize_symmetric(values: Float32, farthest: Float32) -> Packed:
+    require_finite(farthest)
+    scale = (farthest / np.float32(-128)).astype(np.float16)  # (rows, 1)
     np.multiply(values, inverse(scale), out=values)
     np.rint(values, out=values)
     np.clip(values, np.float32(-128), np.float32(127), out=values)
@@ -53,6 +52,7 @@ def _quantize_symmetric(values: Float32, lowest: Float32, highest: Float32) -> P
 
 
 def _quantize_asymmetric(values: Float32, lowest: Float32, highest: Float32) -> Packed:
+    require_finite(lowest, highest)
     scale = ((highest - lowest) / np.float32(255)).astype(np.float16)
     per_scale = inverse(scale)
     zero_point = np.clip(np.rint(-lowest * per_scale), 0, 255)

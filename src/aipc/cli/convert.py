@@ -1,0 +1,97 @@
+"""Quantise a Hugging Face checkpoint into an OpenVINO directory.
+
+SOURCE is a directory with config.json and *.safetensors, or a Hugging Face id. The result in OUT opens in aipc,
+openvino_genai.LLMPipeline and optimum.intel.OVModelForCausalLM. It is whole or absent, whatever happens meanwhile.
+
+example: aipc convert ./Phi-3-mini-4k-instruct ./phi3-int4 --weights int4 --group-size 128 --sym
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from aipc.cli.display import Display
+from aipc.cli.parsing import add_recipe_arguments, recipe_of
+from aipc.conversion import Conversion, convert, plan_conversion
+from aipc.errors import UsageError
+from aipc.plan import Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="checkpoint directory or Hugging Face id")
+    parser.add_argument("out", metavar="OUT", nargs="?", help="directory to make")
+    add_recipe_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing; OUT is not needed")
+    parser.add_argument("--force", action="store_true", help="replace the converted model at OUT")
+    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    recipe = recipe_of(arguments)
+    with Display(quiet=arguments.json) as display:
+        if arguments.dry_run:
+            plan = plan_conversion(arguments.source, recipe, progress=display)
+            display.end()
+            print(json.dumps(plan.as_json()) if arguments.json else _plan_table(plan))
+            return 0
+        if arguments.out is None:
+            raise UsageError("OUT is missing", try_next=f"aipc convert {arguments.source} OUT")
+        conversion = convert(
+            arguments.source,
+            arguments.out,
+            weights=arguments.weights,
+            group_size=arguments.group_size,
+            ratio=arguments.ratio,
+            symmetric=arguments.symmetric,
+            all_layers=arguments.all_layers,
+            force=arguments.force,
+            progress=display,
+        )
+    _report(conversion, as_json=arguments.json)
+    return 0
+
+
+def _report(conversion: Conversion, *, as_json: bool) -> None:
+    plan = conversion.plan
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "path": str(conversion.path),
+                    "seconds": round(conversion.seconds, 3),
+                    "size_bytes": conversion.manifest.size_bytes,
+                    "bits_per_weight": round(plan.bits_per_weight, 3),
+                    "recipe": plan.recipe.as_json(),
+                }
+            )
+        )
+        return
+    print(conversion.path)
+    print(
+        f"{plan.recipe.label}: {plan.parameters / 1e6:,.1f} M weights at {plan.bits_per_weight:.2f} bits, "
+        f"{conversion.manifest.size_bytes / 1e6:,.1f} MB, {conversion.seconds:.1f} s\n"
+        f'next: aipc run -m {conversion.path} "Can you introduce yourself?"',
+        file=sys.stderr,
+    )
+
+
+def _plan_table(plan: Plan) -> str:
+    names = max(len(planned.use.name) for planned in plan.weights)
+    rows = [
+        f"{planned.use.name:{names}}  {'×'.join(map(str, planned.use.shape)):>13}  {planned.scheme.label:14} "
+        f"{planned.bits_per_weight:6.3f} bits  {planned.size_bytes:>13,} B"
+        for planned in plan.weights
+    ]
+    return "\n".join(
+        [
+            *rows,
+            f"\nrecipe            {plan.recipe.label}",
+            f"weights           {plan.parameters:,}",
+            f"bits per weight   {plan.bits_per_weight:.3f}",
+            f"output            {plan.weights_bytes:,} bytes of weights",
+            f"read per token    {plan.weight_bytes_per_token:,} bytes of weights",
+            f"peak memory       at most {plan.peak_memory_bytes / 1e6:,.0f} MB while converting",
+        ]
+    )

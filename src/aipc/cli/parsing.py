@@ -1,0 +1,97 @@
+"""Command-line arguments that several verbs share, and a parser that ends every error with what to type next."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from aipc.errors import UsageError
+from aipc.quant.recipe import WEIGHT_FORMATS, Recipe
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the text formatted as written, and errors as `UsageError`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, try_next=f"{self.prog} --help")
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """--weights and what belongs to it, spelled as optimum-cli spells them."""
+    group = parser.add_argument_group("quantisation")
+    group.add_argument(
+        "--weights", "--weight-format", choices=WEIGHT_FORMATS, default="int4", help="format of the weights (int4)"
+    )
+    group.add_argument(
+        "--group-size", type=int, metavar="N", help="int4: columns that share a scale: 32, 64, 128, or -1 for all (128)"
+    )
+    group.add_argument(
+        "--ratio", type=float, default=1.0, metavar="R", help="int4: share of the weights in INT4, the rest INT8 (1.0)"
+    )
+    symmetry = group.add_mutually_exclusive_group()
+    symmetry.add_argument(
+        "--sym", dest="symmetric", action="store_true", default=None, help="symmetric codes (int4's default)"
+    )
+    symmetry.add_argument(
+        "--asym", dest="symmetric", action="store_false", help="codes with zero points (int8's default)"
+    )
+    group.add_argument("--all-layers", action="store_true", help="int4: the embedding and the head too")
+
+
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    """The recipe that the arguments describe. Raises `RecipeError` when they contradict each other."""
+    return Recipe(arguments.weights, arguments.group_size, arguments.ratio, arguments.symmetric, arguments.all_layers)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """-m, --device and the recipe for a checkpoint that must be converted first."""
+    parser.add_argument(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="a converted directory, a checkpoint directory, a name from `aipc models`, or a Hugging Face id",
+    )
+    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu, gpu.1, npu (cpu)")
+    parser.add_argument(
+        "--ov-config", action="append", default=[], metavar="KEY=VALUE", help="an OpenVINO property; may be repeated"
+    )
+    add_recipe_arguments(parser)
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """How the answer is generated; the names are those of `Model.stream`."""
+    group = parser.add_argument_group("generation")
+    group.add_argument(
+        "--max-tokens", type=int, metavar="N", help="at most N tokens (what the context holds, up to 1024)"
+    )
+    group.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy (0)")
+    group.add_argument("--top-p", type=float, default=1.0, metavar="P", help="smallest set with this probability (1)")
+    group.add_argument("--top-k", type=int, default=0, metavar="K", help="only the K likeliest tokens (0: all)")
+    group.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 repeats less (1)")
+    group.add_argument("--seed", type=int, metavar="S", help="the same seed samples the same text")
+    group.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before TEXT; may be repeated")
+
+
+def sampling_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of `Model.stream`."""
+    return {
+        "max_tokens": arguments.max_tokens,
+        "temperature": arguments.temperature,
+        "top_p": arguments.top_p,
+        "top_k": arguments.top_k,
+        "repetition_penalty": arguments.repetition_penalty,
+        "seed": arguments.seed,
+        "stop": arguments.stop,
+    }
+
+
+def properties_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """`--ov-config` as a dictionary. Raises `UsageError` for one without `=`."""
+    pairs = [pair.partition("=") for pair in arguments.ov_config]
+    for key, equals, _ in pairs:
+        if not (key and equals):
+            raise UsageError(f"--ov-config {key}", expected="KEY=VALUE", found=key)
+    return {key: value for key, _, value in pairs}

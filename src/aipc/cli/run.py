@@ -1,0 +1,111 @@
+"""Answer one prompt: the text streams to stdout, progress and statistics go to stderr.
+
+MODEL may be a converted directory, a checkpoint directory, a name from `aipc models`, or a Hugging Face id; a
+checkpoint is converted into the store first. Text on stdin is put behind the prompt.
+
+examples:
+  aipc run -m ./phi3-int4 "Can you introduce yourself?"
+  echo "long text" | aipc run -m ./phi3-int4 "Summarise:"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from aipc.chat import Message
+from aipc.cli.display import Display
+from aipc.cli.parsing import (
+    add_model_arguments,
+    add_sampling_arguments,
+    properties_of,
+    recipe_of,
+    sampling_of,
+)
+from aipc.errors import EmptyPromptError, UsageError
+
+if TYPE_CHECKING:
+    from aipc.model import Answer, Model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="*", metavar="PROMPT", help="what to answer")
+    add_model_arguments(parser)
+    add_sampling_arguments(parser)
+    parser.add_argument("--system", metavar="TEXT", help="a system message")
+    parser.add_argument("--raw", action="store_true", help="continue PROMPT as it is, without the chat template")
+    parser.add_argument("--json", action="store_true", help="one line of JSON with text and statistics on stdout")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no statistics")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    prompt = _prompt(arguments.prompt)
+    recipe, properties = recipe_of(arguments), properties_of(arguments)
+    from aipc.model import load_ready
+    from aipc.ready import ready_model
+
+    with Display(quiet=arguments.json or arguments.quiet) as display:
+        ready = ready_model(arguments.model, recipe, progress=display)
+        with load_ready(ready, device=arguments.device, properties=properties, progress=display) as model:
+            display.end()
+            answer = _start(model, prompt, arguments)
+            show(answer, display, _nothing if arguments.json else write)
+            if arguments.json:
+                print(json.dumps({"model": model.name, **_as_json(answer)}))
+            elif not arguments.quiet:
+                print(f"\n{answer.statistics()}", file=sys.stderr)
+    return 0
+
+
+def show(answer: Answer, display: Display, write: Callable[[str], None]) -> None:
+    """Write an answer while it comes; the time to its first token is shown as a stage."""
+    with display.stage("first token"):
+        first = next(answer, None)
+    for step in chain([first] if first else [], answer):
+        write(step.text)
+    if not answer.text.endswith("\n"):
+        write("\n")
+
+
+def _start(model: Model, prompt: str, arguments: argparse.Namespace) -> Answer:
+    raw = arguments.raw or not model.chat.has_template
+    if raw and arguments.system is not None:
+        raise UsageError("--system needs a chat template", expected="a model that has one, and no --raw")
+    if raw or arguments.system is None:
+        return model.stream(prompt, raw=raw, **sampling_of(arguments))
+    messages = [Message("system", arguments.system), Message("user", prompt)]
+    return model.stream(messages, **sampling_of(arguments))
+
+
+def _as_json(answer: Answer) -> dict[str, object]:
+    return {
+        "text": answer.text,
+        "finish_reason": answer.finish_reason,
+        "token_ids": answer.token_ids,
+        "statistics": answer.statistics().to_json(),
+    }
+
+
+def _nothing(text: str) -> None:
+    """Where stdout is one line of JSON, the text waits for it."""
+
+
+def _prompt(words: list[str]) -> str:
+    """The words, and what stdin holds when it is no terminal."""
+    parts = [" ".join(words)]
+    if sys.stdin is not None and not sys.stdin.isatty():
+        parts.append(sys.stdin.read().strip())
+    prompt = "\n".join(part for part in parts if part)
+    if not prompt.strip():
+        raise EmptyPromptError("the prompt is empty", try_next='aipc run "Can you introduce yourself?"')
+    return prompt
+
+
+def write(text: str) -> None:
+    if text:
+        sys.stdout.write(text)
+        sys.stdout.flush()

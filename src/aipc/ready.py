@@ -1,0 +1,89 @@
+"""A model that can be loaded: whatever MODEL was, at the end there is a converted directory that was checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aipc.config import ConfigFile
+from aipc.conversion import local_checkpoint, write_model
+from aipc.errors import UnsupportedModelError
+from aipc.models import read_architecture
+from aipc.progress import Progress, at_stage
+from aipc.quant.recipe import Recipe
+from aipc.store import (
+    MANIFEST,
+    Source,
+    find_stored,
+    model_path,
+    models_directory,
+    name_for,
+    origin_of,
+    read_manifest,
+    resolve,
+    verify,
+)
+
+_FALLBACK_CONTEXT_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class ReadyModel:
+    """A converted directory and the facts of it that running it needs.
+
+    `weight_bytes_per_token` and `kv_elements_per_token` are None where the directory does not tell them.
+    """
+
+    name: str
+    path: Path
+    recipe_label: str | None
+    context_tokens: int
+    rope_switch_tokens: int | None
+    weight_bytes_per_token: int | None
+    kv_elements_per_token: int | None
+
+
+def ready_model(model: str | None, recipe: Recipe, *, progress: Progress) -> ReadyModel:
+    """Find MODEL; download and convert it into the store first where that is needed; check its files.
+
+    Raises a leaf of `AipcError`.
+    """
+    source = resolve(model)
+    path = source.path if source.kind in ("converted", "stored") else None
+    path = path or _converted(source, recipe, progress)
+    if (path / MANIFEST).is_file():
+        verify(path, full=False, progress=at_stage(progress, "check"))
+    return read_facts(source.name, path)
+
+
+def _converted(source: Source, recipe: Recipe, progress: Progress) -> Path:
+    if source.kind == "hub":  # what was converted before needs neither the checkpoint nor a network
+        stored = find_stored(origin_of(source), recipe.label)
+        if stored is not None:
+            return stored.path
+    directory, origin = local_checkpoint(source, progress)
+    stored = find_stored(origin, recipe.label)
+    if stored is not None:
+        return stored.path
+    destination = model_path(name_for(origin, recipe.label), models_dir=models_directory())
+    return write_model(directory, origin, destination, recipe, force=True, progress=progress).path
+
+
+def read_facts(name: str, path: Path) -> ReadyModel:
+    """Facts from the manifest and config.json; a directory that others made has only the latter."""
+    manifest = read_manifest(path) if (path / MANIFEST).is_file() else None
+    config = ConfigFile.load(path / "config.json")
+    try:
+        architecture = read_architecture(config)
+    except UnsupportedModelError:
+        architecture = None  # others' directories may hold families that aipc does not convert
+    context_tokens = config.count("max_position_embeddings", default=_FALLBACK_CONTEXT_TOKENS)
+    return ReadyModel(
+        name=name,
+        path=path,
+        recipe_label=str(manifest.recipe.get("label")) if manifest else None,
+        context_tokens=manifest.context_tokens if manifest else context_tokens,
+        rope_switch_tokens=architecture.rope_switch_tokens if architecture else None,
+        weight_bytes_per_token=manifest.weight_bytes_per_token if manifest else None,
+        kv_elements_per_token=architecture.kv_elements_per_token if architecture else None,
+    )
