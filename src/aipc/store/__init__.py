@@ -10,8 +10,8 @@ from aipc.store.manifest import MANIFEST, Manifest, Origin, read_manifest
 from aipc.store.names import model_path, validate_file_name, validate_model_name
 from aipc.store.root import models_directory, store_root
 from aipc.store.source import Source, origin_of, resolve
-from aipc.store.verify import Verification, verify
-from aipc.store.writing import Writing, writing
+from aipc.store.integrity import Verification, verify
+from aipc.store.atomic import Writing, writing
 
 __all__ = [
     "MANIFEST",

@@ -12,7 +12,7 @@ from model_files import WEIGHTS, manifest_of, record_of, write_model
 
 from aipc.errors import DiskSpaceError, IntegrityError, StoreBusyError, StoreError, UsageError
 from aipc.store import MANIFEST, Manifest, models, read_manifest, verify, writing
-from aipc.store.writing import SPARE_BYTES, hidden, is_locked
+from aipc.store.atomic import SPARE_BYTES, hidden, is_locked
 
 
 @pytest.fixture
