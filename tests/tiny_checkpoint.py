@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,7 @@ def _stored(values: np.ndarray, dtype: str) -> bytes:
     if dtype == "BF16":
         return (values.view(np.uint32) >> 16).astype(np.uint16).tobytes()
     return values.astype({"F16": np.float16, "F32": np.float32}[dtype]).tobytes()
+
+
+if __name__ == "__main__":
+    print(write_checkpoint(Path(sys.argv[1]), *sys.argv[2:3]))
