@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from aipc.errors import WeightError
-from aipc.floats import Rows
+from aipc.floats import FloatType, Rows
 from aipc.quant import Scheme, Scratch
 from aipc.quant.fp16 import Fp16
 from aipc.quant.fp32 import Fp32
@@ -85,6 +85,16 @@ def test_fp16_passes_half_precision_unchanged_and_refuses_what_it_cannot_hold() 
     np.testing.assert_array_equal(Fp16().quantize(Rows.of(values)).data, values)
     with pytest.raises(WeightError, match="65504"):
         Fp16().quantize(Rows.of(np.full((1, 128), 1e5, np.float32)))
+
+
+def test_every_bfloat16_that_half_precision_holds_rounds_as_numpy_rounds() -> None:
+    bits = np.arange(65536, dtype=np.uint16)
+    values = (bits.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(invalid="ignore"):
+        kept = np.isfinite(values) & (np.abs(values) <= 65504)
+    rows = Rows(bits[kept].reshape(1, -1), FloatType.BF16)
+    ours = Fp16().quantize(rows).data
+    np.testing.assert_array_equal(ours.view(np.uint16), values[kept].astype(np.float16).view(np.uint16)[None])
 
 
 @given(npst.arrays(np.uint8, (3, 16), elements=st.integers(0, 15)))
