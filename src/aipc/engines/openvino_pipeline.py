@@ -1,0 +1,72 @@
+"""openvino-genai's pipelines, behind the two calls that a session makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+from aipc.engines import LoadOptions, Step
+from aipc.engines.openvino_tokens import stepped
+from aipc.errors import UsageError
+
+NO_TOKENIZER = "aipc-encodes-and-decodes-itself"  # a path without files: saves loading the tokenizer's models
+
+
+class Pipeline(Protocol):
+    """A loaded model. `input_ids` is an i64 tensor (1, tokens), `config` a `GenerationConfig`."""
+
+    def generate(self, input_ids: Any, config: Any, streamer: Any) -> None:
+        """Run to the end, or until the streamer cancels. Other threads can run meanwhile."""
+
+    def steps(self, input_ids: Any, config: Any, turn: Lock) -> Iterator[Step]:
+        """Steps with their log-probabilities. `turn` is held while the device computes."""
+        ...
+
+
+class PagedPipeline:
+    """CPU and GPU: continuous batching over paged attention, one request at a time.
+
+    A prompt is prefilled in one go: a longrope model chooses its factors by the total length, which a first chunk
+    would not know. The KV cache starts empty, grows with the longest request, and is kept for the following ones.
+    """
+
+    def __init__(
+        self, genai: Any, model_dir: Path, device: str, *, options: LoadOptions, properties: Mapping[str, str | int]
+    ) -> None:
+        tokenizer = genai.Tokenizer(NO_TOKENIZER)
+        scheduler = _scheduler(genai, options)
+        self._pipeline = genai.ContinuousBatchingPipeline(
+            str(model_dir), tokenizer, scheduler, device, **dict(properties)
+        )
+
+    def generate(self, input_ids: Any, config: Any, streamer: Any) -> None:
+        self._pipeline.generate([input_ids], [config], streamer)
+
+    def steps(self, input_ids: Any, config: Any, turn: Lock) -> Iterator[Step]:
+        return stepped(self._pipeline, lambda: self._pipeline.add_request(0, input_ids, config), turn=turn)
+
+
+def _scheduler(genai: Any, options: LoadOptions) -> Any:
+    scheduler = genai.SchedulerConfig()
+    scheduler.max_num_batched_tokens = options.context_tokens
+    scheduler.dynamic_split_fuse = False  # a prompt in one go
+    scheduler.max_num_seqs = 1
+    scheduler.cache_size = 0  # with no size given, the cache grows when it must
+    scheduler.enable_prefix_caching = options.rope_switch_tokens is None
+    return scheduler
+
+
+class StaticPipeline:
+    """NPU: static shapes, so the prompt's and the answer's lengths are fixed when the model is loaded."""
+
+    def __init__(self, genai: Any, model_dir: Path, device: str, *, properties: Mapping[str, str | int]) -> None:
+        tokenizer = genai.Tokenizer(NO_TOKENIZER)
+        self._pipeline = genai.LLMPipeline(str(model_dir), tokenizer, device, **dict(properties))
+
+    def generate(self, input_ids: Any, config: Any, streamer: Any) -> None:
+        self._pipeline.generate(input_ids, config, streamer)
+
+    def steps(self, input_ids: Any, config: Any, turn: Lock) -> Iterator[Step]:
+        raise UsageError("the NPU gives no log-probabilities", try_next="--device cpu")
