@@ -15,16 +15,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aipc.answer import Answer as Answer
     from aipc.conversion import Conversion as Conversion
     from aipc.conversion import convert as convert
     from aipc.errors import AipcError as AipcError
-    from aipc.model import Answer as Answer
     from aipc.model import Model as Model
     from aipc.model import load as load
 
 _HOMES = {
     "AipcError": "aipc.errors",
-    "Answer": "aipc.model",
+    "Answer": "aipc.answer",
     "Conversion": "aipc.conversion",
     "Model": "aipc.model",
     "convert": "aipc.conversion",

@@ -13,7 +13,7 @@ from pathlib import Path
 from aipc.checkpoint import Checkpoint
 from aipc.errors import UsageError
 from aipc.graph.openvino import Ir, OpenVinoGraph
-from aipc.graph.openvino_bin import write_bin
+from aipc.graph.openvino.bin import write_bin
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
 from aipc.quant.recipe import Recipe
@@ -173,7 +173,7 @@ def _copy_companions(checkpoint: Checkpoint, directory: Path) -> None:
 
 
 def _write_tokenizer(source: Path, directory: Path, progress: Progress) -> None:
-    from aipc.graph.openvino_tokenizer import write_openvino_tokenizer
+    from aipc.graph.openvino.tokenizer import write_openvino_tokenizer
 
     progress("tokenizer", 0, 0)
     write_openvino_tokenizer(source, directory)

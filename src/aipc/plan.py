@@ -11,12 +11,13 @@ import numpy as np
 
 from aipc.checkpoint import Checkpoint
 from aipc.graph.inventory import Role, WeightUse, weights_used
-from aipc.graph.openvino_weights import weight_bytes
+from aipc.graph.openvino.bin import quantize_rows
+from aipc.graph.openvino.weights import weight_bytes
 from aipc.models import Architecture, read_architecture
 from aipc.quant import Scheme
 from aipc.quant.recipe import Recipe
 
-_SAMPLE_ELEMENTS = 2 * 1024 * 1024
+_SAMPLE_ELEMENTS = 1024 * 1024
 _BYTES_PER_THREAD = 12 * 1024 * 1024  # a block as float32, its codes, and the blocks waiting to be written
 _BASE_BYTES = 105 * 1024 * 1024  # Python, numpy, and the tokenizer's conversion, which has openvino loaded
 
@@ -96,6 +97,7 @@ def make_plan(checkpoint: Checkpoint, recipe: Recipe) -> Plan:
     Raises `ConfigError`, `WeightError`, `UnsupportedModelError` or `RecipeError`.
     """
     architecture = read_architecture(checkpoint.config)
+    _refuse_more_layers_than_weights(architecture, checkpoint)
     uses = weights_used(architecture.describe)
     for use in uses:
         checkpoint.stored(use.weight)
@@ -104,16 +106,30 @@ def make_plan(checkpoint: Checkpoint, recipe: Recipe) -> Plan:
     return Plan(architecture, recipe, weights, threads=min(8, os.cpu_count() or 1))
 
 
+def _refuse_more_layers_than_weights(architecture: Architecture, checkpoint: Checkpoint) -> None:
+    """Describing a network takes time and memory for each of its layers, so their number is checked before."""
+    weights = len(checkpoint.weights)
+    checkpoint.config.require(
+        architecture.num_hidden_layers <= weights,
+        "num_hidden_layers",
+        f"at most {weights}, the number of weights in the checkpoint",
+    )
+
+
 def relative_squared_error(checkpoint: Checkpoint, use: WeightUse, scheme: Scheme) -> float:
-    """‖W − W′‖² / ‖W‖² of a weight under a scheme, measured on up to two million weights spread over its rows."""
+    """‖W − W′‖² / ‖W‖² of a weight under a scheme, measured on up to a million weights spread over its rows.
+
+    Raises `WeightError` naming the weight for NaN and infinite values.
+    """
     rows, columns = use.shape
     step = max(1, rows * columns // _SAMPLE_ELEMENTS)
     error = norm = 0.0
     rows_per_block = max(1, 65536 // columns)
     for start in range(0, rows, rows_per_block * step):
-        block = checkpoint.rows(use.weight, start, min(start + rows_per_block, rows))
-        values = block.float32()
-        difference = scheme.dequantize(scheme.quantize(block)) - values
+        block = range(start, min(start + rows_per_block, rows))
+        packed = quantize_rows(checkpoint, use.weight, scheme, rows=block)
+        values = checkpoint.rows(use.weight, block.start, block.stop).float32()
+        difference = scheme.dequantize(packed) - values
         error += float(np.vdot(difference, difference))
         norm += float(np.vdot(values, values))
     return error / norm if norm else 0.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aipc.config import ConfigFile
 from aipc.conversion import local_checkpoint, write_model
-from aipc.errors import UnsupportedModelError
+from aipc.errors import IntegrityError, UnsupportedModelError
 from aipc.models import read_architecture
 from aipc.progress import Progress, at_stage
 from aipc.quant.recipe import Recipe
@@ -52,8 +52,22 @@ def ready_model(model: str | None, recipe: Recipe, *, progress: Progress) -> Rea
     path = source.path if source.kind in ("converted", "stored") else None
     path = path or _converted(source, recipe, progress)
     if (path / MANIFEST).is_file():
-        verify(path, full=False, progress=at_stage(progress, "check"))
+        _check(path, progress)
     return read_facts(source.name, path)
+
+
+def _check(path: Path, progress: Progress) -> None:
+    try:
+        verify(path, full=False, progress=at_stage(progress, "check"))
+    except IntegrityError as error:
+        if path.parent != models_directory():
+            raise
+        raise IntegrityError(
+            error.what,
+            expected=error.expected,
+            found=error.found,
+            try_next=f"aipc models rm {path.name}, then convert the model again",
+        ) from error
 
 
 def _converted(source: Source, recipe: Recipe, progress: Progress) -> Path:

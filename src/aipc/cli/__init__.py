@@ -6,12 +6,14 @@ stdout is the result; progress, statistics and errors go to stderr. Exit codes: 
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from aipc.cli.parsing import Parser
-from aipc.errors import AipcError
+from aipc.cli.parser import Parser
+from aipc.cli.streams import forget_stdout, never_fail_on_a_character, reader_left
+from aipc.errors import AipcError, UsageError
 
 VERBS = {
     "run": "answer one prompt and stream the text",
@@ -21,68 +23,108 @@ VERBS = {
     "devices": "show this PC's processors and what runs on them",
 }
 INTERRUPTED = 130
+_DEBUG = "--debug"
+_DEBUG_HELP = "show a traceback when something fails"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _never_fail_on_a_character()
+    never_fail_on_a_character()
+    code = _guarded(lambda: _run(words), debug=_DEBUG in words)
+    # Here rather than at the interpreter's end, where a reader that left would make it complain.
+    return code or _guarded(_flush, debug=False)
+
+
+def _guarded(work: Callable[[], int], *, debug: bool) -> int:
+    """The exit code of `work`, or of what it raised once that is told."""
     try:
-        return _run(words)
+        return work()
+    except SystemExit as end:  # argparse after --help and --version
+        return int(end.code or 0)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe left, as `head` does. Python would complain once more while it closes stdout.
-        sys.stdout = None
-        return 0
+        return _told("interrupted", INTERRUPTED, debug=debug)
     except AipcError as error:
-        if "--debug" in words:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _told(f"error: {error}", error.exit_code, debug=debug)
+    except OSError as error:
+        if reader_left(error):
+            forget_stdout()
+            return 0
+        return _told(f"error: the system refused: {error}\ntry: the same command with {_DEBUG}", 1, debug=debug)
     except Exception as error:
-        if "--debug" in words:
-            raise
-        print(
-            f"error: aipc itself failed: {type(error).__name__}: {error}\ntry: the same command with --debug, "
-            "and report what it prints",
-            file=sys.stderr,
+        return _told(
+            f"error: aipc itself failed: {type(error).__name__}: {error}\n"
+            f"try: the same command with {_DEBUG}, and report what it prints",
+            1,
+            debug=debug,
         )
-        return 1
+
+
+def _told(message: str, code: int, *, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(message, file=sys.stderr)
+    return code
+
+
+def _flush() -> int:
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            forget_stdout()  # or the interpreter tries once more, and fails in its own words
+            raise
+    return 0
 
 
 def _run(words: list[str]) -> int:
-    verb = next((word for word in words if not word.startswith("-")), None)
-    if verb not in VERBS or words.index(verb) > 0:
+    words = words[1:] if words[:1] == [_DEBUG] else words
+    if not words or words[0] not in VERBS:
         return _top_level(words)
-    module = importlib.import_module(f"aipc.cli.{verb}")
-    parser = Parser(prog=f"aipc {verb}", description=module.__doc__)
+    module = importlib.import_module(f"aipc.cli.{words[0]}")
+    parser = Parser(prog=f"aipc {words[0]}", description=module.__doc__)
     module.add_arguments(parser)
-    parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
-    code: int = module.run(parser.parse_args(words[1:]))
+    parser.add_argument(_DEBUG, action="store_true", help=_DEBUG_HELP)
+    code: int = module.run(parser.parse_words(words[1:]))
     return code
 
 
 def _top_level(words: list[str]) -> int:
-    from importlib import metadata
-
     parser = Parser(
         prog="aipc",
+        usage="aipc COMMAND …",
         description="Run Phi-3-class language models on an AI PC.",
         epilog="commands:\n" + "".join(f"  {verb:9} {text}\n" for verb, text in VERBS.items()) + "\n"
         "aipc COMMAND --help tells more about each.",
     )
-    parser.add_argument("--version", action="version", version=f"aipc {metadata.version('aipc')}")
-    parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
-    parser.add_argument("command", nargs="?", metavar="COMMAND", choices=list(VERBS), help="see below")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show aipc's version and exit")
+    parser.add_argument(_DEBUG, action="store_true", help=_DEBUG_HELP)
+    if words and not words[0].startswith("-"):
+        raise _unknown_command(words[0])
     parser.parse_args(words)
-    parser.print_help(sys.stdout if "--help" in words else sys.stderr)
-    return 0 if not words else 2
+    parser.print_help()
+    return 0
 
 
-def _never_fail_on_a_character() -> None:
-    """A console or pipe of another encoding shows ? for what it cannot show, rather than an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+class _Version(argparse.Action):
+    """Reads the version when it is asked for, as that takes 20 ms."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        print(f"aipc {metadata.version('aipc')}")
+        parser.exit()
+
+
+def _unknown_command(word: str) -> UsageError:
+    import difflib
+
+    near = difflib.get_close_matches(word, VERBS, n=1)
+    return UsageError(
+        "the command",
+        expected=f"one of {', '.join(VERBS)}",
+        found=repr(word),
+        try_next=f"aipc {near[0]} --help" if near else 'aipc --help, or aipc run "…" for a prompt',
+    )

@@ -1,16 +1,22 @@
-"""Talk with a model. Ctrl-C stops an answer; Ctrl-C twice, Ctrl-D or /exit leaves; /clear forgets the conversation.
+"""Talk with a model.
 
-The conversation is kept until it no longer fits the model's context; then aipc says so, and /clear goes on.
+Ctrl-C stops an answer, and the conversation goes on with what was said so far; Ctrl-C twice, Ctrl-D or /exit leaves,
+with exit code 0; /clear forgets the conversation. It is kept until it no longer fits the model's context; then aipc
+says so, and /clear goes on. From a pipe each line is one message.
+
+examples:
+  aipc chat -m ./phi3-int4
+  aipc chat -m ./phi3-int4 --system "Answer in one sentence." --temperature 0.7
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from aipc.chat import Message
 from aipc.cli.display import Display
@@ -21,13 +27,13 @@ from aipc.cli.parsing import (
     recipe_of,
     sampling_of,
 )
-from aipc.cli.run import show, write
-from aipc.errors import AipcError, TemplateError, UsageError
-
-if TYPE_CHECKING:
-    from aipc.model import Model
+from aipc.cli.show import note_statistics, show
+from aipc.errors import AipcError, ContextLengthError, TemplateError
+from aipc.model import Model, load_ready
+from aipc.ready import ready_model
 
 HELP = "Ctrl-C stops an answer, twice leaves · /clear forgets the conversation · /exit or Ctrl-D leaves"
+_COMMAND = re.compile(r"/[a-z]*")  # and not a path such as /etc/passwd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,34 +45,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     recipe, properties = recipe_of(arguments), properties_of(arguments)
-    from aipc.model import load_ready
-    from aipc.ready import ready_model
-
-    with suppress(ImportError):
-        import readline  # noqa: F401 - line editing and history where the system has it
-
     with Display(quiet=arguments.quiet) as display:
         ready = ready_model(arguments.model, recipe, progress=display)
         with load_ready(ready, device=arguments.device, properties=properties, progress=display) as model:
             display.end()
             if not model.chat.has_template:
                 raise TemplateError(f"{model.name} has no chat template", try_next=f"aipc run -m {ready.path} TEXT")
-            _warm_up_while_the_person_types(model)
-            print(HELP, file=sys.stderr)
-            Conversation(model, display, arguments).talk(_read_line)
+            display.note(f"{model.name} on {model.session.device} ({model.session.device_name})\n{HELP}\n")
+            with _warming_up(model, display):
+                Conversation(model, display, arguments).talk(_line_reader())
     return 0
 
 
-def _warm_up_while_the_person_types(model: Model) -> None:
-    def warm_up() -> None:
-        with suppress(AipcError):  # an engine that fails fails again, in the open, at the first answer
-            model.warm_up()
+@contextmanager
+def _warming_up(model: Model, display: Display) -> Iterator[None]:
+    """Run the slow first inference while the person types."""
+    thread = threading.Thread(target=_warm_up, args=(model,), name="warm-up", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        # An inference cannot be stopped, and a Python that ends meanwhile aborts the process.
+        with display.stage("warm-up"):
+            thread.join()
 
-    threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
+
+def _warm_up(model: Model) -> None:
+    with suppress(AipcError):  # an engine that fails fails again, in the open, at the first answer
+        model.warm_up()
 
 
-def _read_line() -> str:
-    return input("> " if sys.stdin.isatty() else "")
+def _line_reader() -> Callable[[], str]:
+    """Reads the next line; raises `EOFError` at the end."""
+    if not sys.stdin.isatty():
+        if hasattr(sys.stdin, "reconfigure"):
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+        return input
+    with suppress(ImportError):
+        import readline  # noqa: F401 - line editing and history where the system has it
+    return _typed_line
+
+
+def _typed_line() -> str:
+    if sys.stdout is not None and sys.stdout.isatty():
+        return input("> ")
+    print("> ", end="", file=sys.stderr, flush=True)  # input() would put it into the file that stdout is
+    return input()
 
 
 class Conversation:
@@ -75,7 +99,7 @@ class Conversation:
     def __init__(self, model: Model, display: Display, arguments: argparse.Namespace) -> None:
         self._model = model
         self._display = display
-        self._arguments = arguments
+        self._sampling = sampling_of(arguments)
         self._first = [Message("system", arguments.system)] if arguments.system is not None else []
         self.messages = list(self._first)
 
@@ -87,36 +111,38 @@ class Conversation:
                 line = read_line().strip()
                 if line in ("/exit", "/quit"):
                     return
-                if line:
-                    self.answer(line)
+                self.obey_or_answer(line)
                 interrupts = 0
             except EOFError:
+                if sys.stdin.isatty():
+                    self._display.note("")
                 return
             except KeyboardInterrupt:
                 interrupts += 1
-                print("\n(Ctrl-C again leaves)" if interrupts == 1 else "", file=sys.stderr)
+                self._display.note("\n(Ctrl-C again leaves)\n" if interrupts == 1 else "")
 
-    def answer(self, line: str) -> None:
-        """Answer one line, or obey it. What fails is told and leaves the conversation as it was."""
+    def obey_or_answer(self, line: str) -> None:
+        """What fails is told, and leaves the conversation as it was."""
         if line == "/clear":
             self.messages = list(self._first)
-            return
-        if line.startswith("/"):
-            print(HELP, file=sys.stderr)
-            return
-        try:
-            self._answer(Message("user", line))
-        except UsageError as error:
-            print(f"error: {error}\nor: /clear", file=sys.stderr)
+            self._display.note("(the conversation is forgotten)\n")
+        elif _COMMAND.fullmatch(line):
+            self._display.note(f"{HELP}\n")
+        elif line:
+            try:
+                self._answer(Message("user", line))
+            except AipcError as error:
+                clear = "\nor: /clear" if isinstance(error, ContextLengthError) else ""
+                print(f"error: {error}{clear}\n", file=sys.stderr)
 
     def _answer(self, message: Message) -> None:
-        answer = self._model.stream([*self.messages, message], **sampling_of(self._arguments))
+        answer = self._model.stream([*self.messages, message], **self._sampling)
         try:
-            show(answer, self._display, write)
+            show(answer, self._display)
         finally:
-            # A stopped answer stays: the person saw it, and the next message may refer to it.
             answer.close()
-            if answer.text:
+            # A stopped answer stays: the person saw it, and the next message may refer to it.
+            if answer.text and answer.finish_reason != "error":
                 self.messages += [message, Message("assistant", answer.text)]
-        if not self._arguments.quiet:
-            print(f"\n{answer.statistics()}\n", file=sys.stderr)
+        note_statistics(answer, self._display)
+        self._display.note("")

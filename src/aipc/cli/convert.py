@@ -3,14 +3,16 @@
 SOURCE is a directory with config.json and *.safetensors, or a Hugging Face id. The result in OUT opens in aipc,
 openvino_genai.LLMPipeline and optimum.intel.OVModelForCausalLM. It is whole or absent, whatever happens meanwhile.
 
-example: aipc convert ./Phi-3-mini-4k-instruct ./phi3-int4 --weights int4 --group-size 128 --sym
+examples:
+  aipc convert ./Phi-3-mini-4k-instruct ./phi3-int4
+  aipc convert microsoft/Phi-3-mini-4k-instruct ./phi3-int8 --weights int8
+  aipc convert ./Phi-3-mini-4k-instruct --dry-run
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from aipc.cli.display import Display
 from aipc.cli.parsing import add_recipe_arguments, recipe_of
@@ -21,26 +23,27 @@ from aipc.plan import Plan
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="checkpoint directory or Hugging Face id")
-    parser.add_argument("out", metavar="OUT", nargs="?", help="directory to make")
+    parser.add_argument("destination", metavar="OUT", nargs="?", help="directory to make")
     add_recipe_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing; OUT is not needed")
     parser.add_argument("--force", action="store_true", help="replace the converted model at OUT")
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
 
 
 def run(arguments: argparse.Namespace) -> int:
     recipe = recipe_of(arguments)
-    with Display(quiet=arguments.json) as display:
+    with Display(quiet=arguments.quiet) as display:
         if arguments.dry_run:
             plan = plan_conversion(arguments.source, recipe, progress=display)
             display.end()
             print(json.dumps(plan.as_json()) if arguments.json else _plan_table(plan))
             return 0
-        if arguments.out is None:
+        if arguments.destination is None:
             raise UsageError("OUT is missing", try_next=f"aipc convert {arguments.source} OUT")
         conversion = convert(
             arguments.source,
-            arguments.out,
+            arguments.destination,
             weights=arguments.weights,
             group_size=arguments.group_size,
             ratio=arguments.ratio,
@@ -49,31 +52,30 @@ def run(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             progress=display,
         )
-    _report(conversion, as_json=arguments.json)
+        display.end()
+        print(json.dumps(_as_json(conversion)) if arguments.json else conversion.path)
+        if not arguments.json:
+            display.note(_summary(conversion))
     return 0
 
 
-def _report(conversion: Conversion, *, as_json: bool) -> None:
+def _as_json(conversion: Conversion) -> dict[str, object]:
     plan = conversion.plan
-    if as_json:
-        print(
-            json.dumps(
-                {
-                    "path": str(conversion.path),
-                    "seconds": round(conversion.seconds, 3),
-                    "size_bytes": conversion.manifest.size_bytes,
-                    "bits_per_weight": round(plan.bits_per_weight, 3),
-                    "recipe": plan.recipe.as_json(),
-                }
-            )
-        )
-        return
-    print(conversion.path)
-    print(
+    return {
+        "path": str(conversion.path),
+        "seconds": round(conversion.seconds, 3),
+        "size_bytes": conversion.manifest.size_bytes,
+        "bits_per_weight": round(plan.bits_per_weight, 3),
+        "recipe": plan.recipe.as_json(),
+    }
+
+
+def _summary(conversion: Conversion) -> str:
+    plan = conversion.plan
+    return (
         f"{plan.recipe.label}: {plan.parameters / 1e6:,.1f} M weights at {plan.bits_per_weight:.2f} bits, "
         f"{conversion.manifest.size_bytes / 1e6:,.1f} MB, {conversion.seconds:.1f} s\n"
-        f'next: aipc run -m {conversion.path} "Can you introduce yourself?"',
-        file=sys.stderr,
+        f'next: aipc run -m {conversion.path} "Can you introduce yourself?"'
     )
 
 

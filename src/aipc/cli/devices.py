@@ -1,4 +1,9 @@
-"""Show this PC's processors, their memory and instruction sets, and what OpenVINO runs on."""
+"""Show this PC's processors, their memory and instruction sets, and what OpenVINO runs on.
+
+examples:
+  aipc devices
+  aipc devices --json
+"""
 
 from __future__ import annotations
 

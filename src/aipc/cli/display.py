@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import RLock, Timer
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
@@ -22,33 +24,40 @@ _STAGES = {
     "check": ("checking the model's files", "checked the model's files"),
     "load": ("loading the model", "loaded the model"),
     "first token": ("reading the prompt", "read the prompt"),
+    "warm-up": ("waiting for the first inference to end", "waited for the first inference to end"),
 }
+_LABEL_WIDTH = max(len(label) for label, _ in _STAGES.values())
+_DRAWN_AFTER_S = 0.25  # what is over sooner would only flicker
 _WORTH_A_LINE_S = 1.0
 
 
 class Display:
     """Draws stages. A callable of the `aipc.progress.Progress` protocol and a context manager.
 
-    A stage that took less than a second leaves nothing behind; a longer one leaves a line with its time.
+    A stage that took less than a second leaves nothing behind; a longer one leaves a line with its time. A stage that
+    failed leaves nothing. stdout is never touched.
     """
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self._stream = stream or sys.stderr
-        self._quiet = quiet
-        self._draws = not quiet and self._stream.isatty()
+        self.quiet = quiet
+        self._draws = not quiet and self._stream is not None and self._stream.isatty()
+        self._lock = RLock()  # the timer's thread draws too
         self._stage: str | None = None
         self._begun_s = 0.0
-        self._total_bytes = 0
+        self._bytes = (0, 0)  # done, total
+        self._timer: Timer | None = None
         self._bar: tuple[RichProgress, TaskID] | None = None
 
     def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None:
-        if stage != self._stage:
-            self.end()
-            self._begin(stage, total_bytes)
-        self._total_bytes = total_bytes
-        if self._bar is not None:
-            bar, task = self._bar
-            bar.update(task, completed=done_bytes, total=total_bytes or None)
+        with self._lock:
+            if stage != self._stage:
+                self.end()
+                self._begin(stage)
+            self._bytes = (done_bytes, total_bytes)
+            if self._bar is not None:
+                bar, task = self._bar
+                bar.update(task, completed=done_bytes, total=total_bytes or None)
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:
@@ -56,29 +65,54 @@ class Display:
         self(stage, 0, 0)
         try:
             yield
-        finally:
-            self.end()
+        except BaseException:
+            self.end(failed=True)
+            raise
+        self.end()
 
-    def end(self) -> None:
+    def end(self, *, failed: bool = False) -> None:
         """Finish the current stage, if there is one."""
-        if self._stage is None:
-            return
+        with self._lock:
+            stage, self._stage = self._stage, None
+            if stage is None:
+                return
+            self._erase()
         seconds = time.perf_counter() - self._begun_s
+        if seconds >= _WORTH_A_LINE_S and not failed:
+            self.note(f"{_STAGES.get(stage, (stage, stage))[1]}{_amount(self._bytes[1], seconds)} in {seconds:.1f} s")
+
+    def note(self, text: str) -> None:
+        """A line or more for a person, paler than the result where the terminal can do that."""
+        if self._draws:
+            _console(self._stream).print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+        elif not self.quiet:
+            print(text, file=self._stream, flush=True)
+
+    def _begin(self, stage: str) -> None:
+        self._stage, self._begun_s = stage, time.perf_counter()
+        if self._draws:
+            self._timer = Timer(_DRAWN_AFTER_S, self._draw, args=(self._begun_s,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _draw(self, begun_s: float) -> None:
+        with self._lock:
+            if self._stage is None or self._begun_s != begun_s:
+                return  # it ended while the timer waited for the lock
+            done_bytes, total_bytes = self._bytes
+            bar = _bar(_console(self._stream), with_bytes=total_bytes > 0)
+            label = f"{_STAGES.get(self._stage, (self._stage,))[0]:{_LABEL_WIDTH}}"
+            task = bar.add_task(label, total=total_bytes or None, completed=done_bytes)
+            self._bar = (bar, task)
+            bar.start()
+
+    def _erase(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._bar is not None:
             self._bar[0].stop()
             self._bar = None
-        if seconds >= _WORTH_A_LINE_S and not self._quiet:
-            done = _STAGES.get(self._stage, (self._stage, self._stage))[1]
-            print(f"{done}{_amount(self._total_bytes, seconds)} in {seconds:.1f} s", file=self._stream)
-        self._stage = None
-
-    def _begin(self, stage: str, total_bytes: int) -> None:
-        self._stage, self._begun_s, self._total_bytes = stage, time.perf_counter(), total_bytes
-        if self._draws:
-            bar = _bar(self._stream, with_bytes=total_bytes > 0)
-            label = _STAGES.get(stage, (stage, stage))[0]
-            self._bar = (bar, bar.add_task(label, total=total_bytes or None))
-            bar.start()
 
     def __enter__(self) -> Display:
         return self
@@ -86,9 +120,7 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self._quiet = True  # a stage that failed is not done
-        self.end()
+        self.end(failed=kind is not None)
 
 
 def _amount(total_bytes: int, seconds: float) -> str:
@@ -101,8 +133,13 @@ def _gigabytes(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _bar(stream: TextIO, *, with_bytes: bool) -> RichProgress:
+def _console(stream: TextIO) -> Console:
     from rich.console import Console
+
+    return Console(file=stream)
+
+
+def _bar(console: Console, *, with_bytes: bool) -> RichProgress:
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -115,6 +152,7 @@ def _bar(stream: TextIO, *, with_bytes: bool) -> RichProgress:
         TransferSpeedColumn,
     )
 
-    amount: list[ProgressColumn] = [BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), *(amount if with_bytes else []), TimeElapsedColumn()]
-    return Progress(*columns, console=Console(file=stream), transient=True)
+    amount: list[ProgressColumn] = [BarColumn(30), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), *(amount if with_bytes else [TimeElapsedColumn()])]
+    # Redirecting would send what is written to stdout meanwhile to stderr.
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)

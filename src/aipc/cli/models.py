@@ -1,8 +1,11 @@
 """List, verify or remove the models in the store.
 
-aipc models                list them
-aipc models verify NAME    read every byte and compare it with the manifest (NAME may be a directory)
-aipc models rm NAME        remove one
+NAME is one that the list shows; `verify` takes a directory too.
+
+examples:
+  aipc models                                        list them
+  aipc models verify phi-3-mini-int4-g128-sym        read every byte and compare it with the manifest
+  aipc models rm phi-3-mini-int4-g128-sym            remove one
 """
 
 from __future__ import annotations
@@ -13,9 +16,9 @@ import sys
 from pathlib import Path
 
 from aipc.cli.display import Display
-from aipc.errors import UsageError
+from aipc.errors import IntegrityError, ModelNotFoundError, UsageError
 from aipc.progress import at_stage
-from aipc.store import StoredModel, models, models_directory, remove, resolve, verify
+from aipc.store import Source, StoredModel, Verification, models, models_directory, remove, resolve, verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +45,10 @@ def _list(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"store": str(models_directory()), "models": [_as_json(model) for model in found]}))
         return
+    names = max((len(model.name) for model in found), default=0)
     for model in found:
         made_from = model.manifest.origin.location if model.manifest else model.problem or ""
-        print(f"{model.name:50} {model.size_bytes / 1e6:>9,.1f} MB  {model.state:10}  {made_from}")
+        print(f"{model.name:{names}}  {model.size_bytes / 1e6:>9,.1f} MB  {model.state:10}  {made_from}".rstrip())
     if not found:
         print(f'no models in {models_directory()}\ntry: aipc run -m CHECKPOINT "…"', file=sys.stderr)
 
@@ -64,15 +68,30 @@ def _as_json(model: StoredModel) -> dict[str, object]:
 
 
 def _verify(name: str, *, as_json: bool) -> None:
-    path = resolve(name).path or Path(name)
-    with Display(quiet=as_json) as display:
-        done = verify(path, progress=at_stage(display, "verify"))
+    source = resolve(name)
+    if source.path is None:
+        raise ModelNotFoundError(f"{name} is not in the store", try_next="aipc models lists what is")
+    with Display() as display:
+        done = _verified(source, source.path, display)
     if as_json:
-        print(json.dumps({"path": str(path), "ok": True, "read_bytes": done.read_bytes}))
+        print(json.dumps({"path": str(source.path), "ok": True, "read_bytes": done.read_bytes}))
         return
     print(f"{name}: every one of {done.read_bytes:,} bytes is what the manifest records")
     for extra in done.unlisted:
         print(f"not in the manifest, ignored: {extra}", file=sys.stderr)
+
+
+def _verified(source: Source, path: Path, display: Display) -> Verification:
+    try:
+        return verify(path, progress=at_stage(display, "check"))
+    except IntegrityError as error:
+        remove_first = f"aipc models rm {source.name}, then " if source.kind == "stored" else ""
+        raise IntegrityError(
+            error.what,
+            expected=error.expected,
+            found=error.found,
+            try_next=f"{remove_first}convert the model again",
+        ) from error
 
 
 def _remove(name: str, *, as_json: bool) -> None:

@@ -1,22 +1,12 @@
-"""Command-line arguments that several verbs share, and a parser that ends every error with what to type next."""
+"""Command-line arguments that several verbs share, spelled as the arguments of the Python API."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
+from typing import Any
 
 from aipc.errors import UsageError
 from aipc.quant.recipe import WEIGHT_FORMATS, Recipe
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with the text formatted as written, and errors as `UsageError`."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, try_next=f"{self.prog} --help")
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +46,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu, gpu.1, npu (cpu)")
     parser.add_argument(
-        "--ov-config", action="append", default=[], metavar="KEY=VALUE", help="an OpenVINO property; may be repeated"
+        "--ov-config",
+        dest="properties",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an OpenVINO property; may be repeated",
     )
     add_recipe_arguments(parser)
 
@@ -90,7 +85,7 @@ def sampling_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def properties_of(arguments: argparse.Namespace) -> dict[str, str]:
     """`--ov-config` as a dictionary. Raises `UsageError` for one without `=`."""
-    pairs = [pair.partition("=") for pair in arguments.ov_config]
+    pairs = [pair.partition("=") for pair in arguments.properties]
     for key, equals, _ in pairs:
         if not (key and equals):
             raise UsageError(f"--ov-config {key}", expected="KEY=VALUE", found=key)

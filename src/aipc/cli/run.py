@@ -1,10 +1,11 @@
 """Answer one prompt: the text streams to stdout, progress and statistics go to stderr.
 
 MODEL may be a converted directory, a checkpoint directory, a name from `aipc models`, or a Hugging Face id; a
-checkpoint is converted into the store first. Text on stdin is put behind the prompt.
+checkpoint is converted into the store first. Text on stdin is put behind the prompt. Ctrl-C stops.
 
 examples:
   aipc run -m ./phi3-int4 "Can you introduce yourself?"
+  aipc run -m ./Phi-3-mini-4k-instruct --weights int8 --temperature 0.7 "Tell me a story."
   echo "long text" | aipc run -m ./phi3-int4 "Summarise:"
 """
 
@@ -12,11 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Callable
-from itertools import chain
-from typing import TYPE_CHECKING
 
+from aipc.answer import Answer
 from aipc.chat import Message
 from aipc.cli.display import Display
 from aipc.cli.parsing import (
@@ -26,10 +24,11 @@ from aipc.cli.parsing import (
     recipe_of,
     sampling_of,
 )
+from aipc.cli.show import note_statistics, show
+from aipc.cli.streams import piped_text
 from aipc.errors import EmptyPromptError, UsageError
-
-if TYPE_CHECKING:
-    from aipc.model import Answer, Model
+from aipc.model import Model, load_ready
+from aipc.ready import ready_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,32 +42,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    prompt = _prompt(arguments.prompt)
     recipe, properties = recipe_of(arguments), properties_of(arguments)
-    from aipc.model import load_ready
-    from aipc.ready import ready_model
-
-    with Display(quiet=arguments.json or arguments.quiet) as display:
+    prompt = _prompt(arguments.prompt)
+    with Display(quiet=arguments.quiet) as display:
         ready = ready_model(arguments.model, recipe, progress=display)
         with load_ready(ready, device=arguments.device, properties=properties, progress=display) as model:
             display.end()
             answer = _start(model, prompt, arguments)
-            show(answer, display, _nothing if arguments.json else write)
+            show(answer, display, visible=not arguments.json)
             if arguments.json:
                 print(json.dumps({"model": model.name, **_as_json(answer)}))
-            elif not arguments.quiet:
-                print(f"\n{answer.statistics()}", file=sys.stderr)
+            else:
+                note_statistics(answer, display)
     return 0
-
-
-def show(answer: Answer, display: Display, write: Callable[[str], None]) -> None:
-    """Write an answer while it comes; the time to its first token is shown as a stage."""
-    with display.stage("first token"):
-        first = next(answer, None)
-    for step in chain([first] if first else [], answer):
-        write(step.text)
-    if not answer.text.endswith("\n"):
-        write("\n")
 
 
 def _start(model: Model, prompt: str, arguments: argparse.Namespace) -> Answer:
@@ -90,22 +76,9 @@ def _as_json(answer: Answer) -> dict[str, object]:
     }
 
 
-def _nothing(text: str) -> None:
-    """Where stdout is one line of JSON, the text waits for it."""
-
-
 def _prompt(words: list[str]) -> str:
     """The words, and what stdin holds when it is no terminal."""
-    parts = [" ".join(words)]
-    if sys.stdin is not None and not sys.stdin.isatty():
-        parts.append(sys.stdin.read().strip())
-    prompt = "\n".join(part for part in parts if part)
+    prompt = "\n".join(part for part in (" ".join(words), piped_text()) if part)
     if not prompt.strip():
         raise EmptyPromptError("the prompt is empty", try_next='aipc run "Can you introduce yourself?"')
     return prompt
-
-
-def write(text: str) -> None:
-    if text:
-        sys.stdout.write(text)
-        sys.stdout.flush()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aipc.devices.known import NotAvailable
-from aipc.engines.openvino_import import first_useful_line, import_openvino
 from aipc.errors import MissingPackageError
+from aipc.openvino_import import first_useful_line, import_openvino
 
 DRIVER_PROPERTIES = {"NPU": "NPU_DRIVER_VERSION", "GPU": "GPU_DRIVER_VERSION"}
 

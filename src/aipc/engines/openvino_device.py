@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from aipc.engines.openvino_import import first_useful_line
 from aipc.errors import DeviceError, UsageError
+from aipc.openvino_import import first_useful_line
 
 # Properties of the runtime and of the pipelines, which no device lists as its own.
 # https://docs.openvino.ai/2026/openvino-workflow/running-inference.html

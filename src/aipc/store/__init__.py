@@ -3,15 +3,15 @@
 The only package that turns a model's name into a path and a remote name into an address.
 """
 
+from aipc.store.atomic import Writing, writing
 from aipc.store.hashing import FileHasher, FileRecord, Progress, hash_file
 from aipc.store.hub import download
+from aipc.store.integrity import Verification, verify
 from aipc.store.library import StoredModel, find_stored, models, name_for, remove
 from aipc.store.manifest import MANIFEST, Manifest, Origin, read_manifest
 from aipc.store.names import model_path, validate_file_name, validate_model_name
 from aipc.store.root import models_directory, store_root
 from aipc.store.source import Source, origin_of, resolve
-from aipc.store.integrity import Verification, verify
-from aipc.store.atomic import Writing, writing
 
 __all__ = [
     "MANIFEST",

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from aipc.errors import DiskSpaceError, IntegrityError, StoreBusyError, StoreError, UsageError
 from aipc.store.hashing import FileRecord, Progress, hash_file
+from aipc.store.integrity import unlisted, verify_files
 from aipc.store.manifest import MANIFEST, Manifest, to_json
 from aipc.store.names import validate_file_name
-from aipc.store.integrity import unlisted, verify_files
 
 _GRACE_S = 0.2  # a listing of the models holds a lock for an instant, to see whether it is free
 SPARE_BYTES = 64 * 1024 * 1024  # left free for everybody else

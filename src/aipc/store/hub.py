@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aipc.errors import AipcError, DownloadError
+from aipc.store.atomic import refuse_full_disk
 from aipc.store.hashing import Progress
 from aipc.store.hub_errors import UnreachableError, explained
 from aipc.store.hub_files import INDEX, refuse_without_weights, small_files, weight_files
 from aipc.store.hub_transfer import RemoteFile, Repository, fetch
-from aipc.store.atomic import refuse_full_disk
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/-]*")

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from aipc.errors import AipcError, ModelNotFoundError, StoreError
+from aipc.store.atomic import clear_leftovers, hidden, is_locked, locked, rename
+from aipc.store.integrity import verify_sizes
 from aipc.store.manifest import Manifest, Origin, read_manifest
 from aipc.store.names import LONGEST_MODEL_NAME, is_model_name, model_path, slug
 from aipc.store.root import models_directory
-from aipc.store.integrity import verify_sizes
-from aipc.store.atomic import clear_leftovers, hidden, is_locked, locked, rename
 
 _HASH_DIGITS = 8
 

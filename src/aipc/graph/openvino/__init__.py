@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aipc.graph import Heads, Rope, Weight
-from aipc.graph.ir import IrWriter, Literal, Port
-from aipc.graph.ir_operations import Operations
-from aipc.graph.openvino_mask import causal_mask
-from aipc.graph.openvino_rope import cos_and_sin, rotate
-from aipc.graph.openvino_weights import WeightRegion, emit_weight
+from aipc.graph.openvino.ir import IrWriter, Literal, Port
+from aipc.graph.openvino.mask import causal_mask
+from aipc.graph.openvino.operations import Operations
+from aipc.graph.openvino.rope import cos_and_sin, rotate
+from aipc.graph.openvino.weights import WeightRegion, emit_weight
 from aipc.quant import Scheme
 
 # As optimum-intel writes it for this family: GPU plugins divide activations by it before FP16 arithmetic.

@@ -1,4 +1,4 @@
-"""Jinja's compiler, made to hand every new value and all output to `aipc.bounded_jinja.BoundedEnvironment`.
+"""Jinja's compiler, made to hand every new value and all output to `aipc.chat.bounded_jinja.BoundedEnvironment`.
 
 This module imports jinja2; import it where a template is rendered.
 """

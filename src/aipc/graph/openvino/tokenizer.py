@@ -16,10 +16,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from aipc.byte_level import byte_level_bytes
 from aipc.errors import CheckpointError
-from aipc.graph.bpe_vocabulary import BpeVocabulary, packed_strings, read_bpe_vocabulary
-from aipc.tokenizer_config import TokenizerConfig, read_json_object
+from aipc.graph.openvino.bpe_vocabulary import BpeVocabulary, packed_strings, read_bpe_vocabulary
+from aipc.openvino_import import import_openvino
+from aipc.tokenizer.byte_level import byte_level_bytes
+from aipc.tokenizer.config import TokenizerConfig, read_json_object
 
 # What transformers puts where tokenizer.json has none: nothing is added.
 NO_POST_PROCESSOR = {
@@ -43,7 +44,7 @@ def write_openvino_tokenizer(model_dir: Path, out_dir: Path) -> None:
     path = model_dir / "tokenizer.json"
     document, vocabulary = _read(path)
     stand_in = _StandIn(document, vocabulary, TokenizerConfig.read(model_dir))
-    import openvino
+    openvino = import_openvino()
     from openvino.exceptions import OVError
 
     try:

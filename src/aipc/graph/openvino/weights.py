@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aipc.graph import Weight
-from aipc.graph.ir import Port
-from aipc.graph.ir_operations import Operations
+from aipc.graph.openvino.ir import Port
+from aipc.graph.openvino.operations import Operations
 from aipc.quant import Scheme
 from aipc.quant.fp32 import Fp32
 from aipc.quant.int4 import Int4

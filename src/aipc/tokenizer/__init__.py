@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from aipc.errors import CheckpointError, ConfigError
-from aipc.text import IncrementalText
-from aipc.tokenizer_config import TokenizerConfig
+from aipc.tokenizer.config import TokenizerConfig
+from aipc.tokenizer.streaming import IncrementalText
 
 # Tokens that end a turn though some checkpoints list only the end of the text in their files.
 TURN_ENDS = ("<|end|>", "<|im_end|>")

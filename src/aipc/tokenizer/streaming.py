@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aipc.byte_level import byte_level_bytes
 from aipc.errors import UsageError
+from aipc.tokenizer.byte_level import byte_level_bytes
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 ANCHOR_TEXT = "a"

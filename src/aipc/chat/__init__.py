@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aipc.chat_template import ChatTemplate
+from aipc.chat.template import ChatTemplate
 from aipc.errors import EmptyPromptError, TemplateError, UsageError
 from aipc.tokenizer import Tokenizer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from aipc.graph import Rope
-from aipc.graph.ir import Port
-from aipc.graph.ir_operations import TO_END, Operations
+from aipc.graph.openvino.ir import Port
+from aipc.graph.openvino.operations import TO_END, Operations
 
 _HEAD_AXIS = 3
 

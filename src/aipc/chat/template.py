@@ -1,6 +1,6 @@
 """A checkpoint's chat template: from messages to the one string that the model was trained on.
 
-A template is a program that comes with a model. It is run in `aipc.bounded_jinja`'s environment.
+A template is a program that comes with a model. It is run in `aipc.chat.bounded_jinja`'s environment.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ChatTemplate:
         Raises `TemplateError`, with the line, when the template is no Jinja, refuses the messages, takes longer
         than its seconds, or makes something larger than the messages account for.
         """
-        from aipc.bounded_jinja import BoundedEnvironment
+        from aipc.chat.bounded_jinja import BoundedEnvironment
 
         characters = EXTRA_CHARACTERS + MESSAGES_WRITTEN * _characters(messages)
         environment = BoundedEnvironment(seconds=self._seconds, characters=characters)
@@ -54,8 +54,8 @@ class ChatTemplate:
     def _code(self) -> CodeType:
         from jinja2 import TemplateSyntaxError
 
-        from aipc.bounded_compiler import compile_bounded
-        from aipc.bounded_jinja import BoundedEnvironment
+        from aipc.chat.bounded_compiler import compile_bounded
+        from aipc.chat.bounded_jinja import BoundedEnvironment
 
         if len(self.source) > LONGEST_TEMPLATE_CHARACTERS:
             raise TemplateError(
@@ -73,8 +73,8 @@ class ChatTemplate:
 
 
 def _template_error(error: BaseException, template: Any) -> TemplateError:
-    from aipc.bounded_jinja import RaisedByTemplateError
-    from aipc.template_limits import LimitReachedError
+    from aipc.chat.bounded_jinja import RaisedByTemplateError
+    from aipc.chat.limits import LimitReachedError
 
     where = f"line {_line(error, template)} of the chat template"
     if isinstance(error, RaisedByTemplateError):
@@ -86,7 +86,7 @@ def _template_error(error: BaseException, template: Any) -> TemplateError:
 
 def _line(error: BaseException, template: Any) -> int | str:
     """The last line of the template that was at work."""
-    from aipc.bounded_compiler import TEMPLATE_FILENAME
+    from aipc.chat.bounded_compiler import TEMPLATE_FILENAME
 
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == TEMPLATE_FILENAME]

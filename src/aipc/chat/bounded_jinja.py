@@ -24,8 +24,8 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from aipc.bounded_compiler import BoundedCodeGenerator, GenerationTag
-from aipc.template_limits import LimitReachedError, TemplateLimits
+from aipc.chat.bounded_compiler import BoundedCodeGenerator, GenerationTag
+from aipc.chat.limits import LimitReachedError, TemplateLimits
 
 LONGEST_INTEGER_DIGITS = 4300
 LONGEST_TIME_FORMAT = 200

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aipc.graph.ir import IrWriter, Port
+from aipc.graph.openvino.ir import IrWriter, Port
 
 TO_END = 2**63 - 1
 _BROADCAST = {"auto_broadcast": "numpy"}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from aipc.graph.ir import Port
-from aipc.graph.ir_operations import Operations
+from aipc.graph.openvino.ir import Port
+from aipc.graph.openvino.operations import Operations
 
 _MASKED = -65504.0  # the lowest FP16 value; −∞ would give NaN in rows that see nothing
 

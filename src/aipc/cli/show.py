@@ -1,0 +1,35 @@
+"""An answer on stdout while it comes, and its statistics on stderr."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+from aipc.answer import Answer
+from aipc.cli.display import Display
+
+
+def show(answer: Answer, display: Display, *, visible: bool = True) -> None:
+    """Read an answer to its end and, when it is `visible`, write its text to stdout as it comes.
+
+    The time to its first token is shown as a stage. The text ends with a line break, also when the answer fails.
+    """
+    with display.stage("first token"):
+        first = next(answer, None)
+    has_ended = False
+    try:
+        for step in chain([first] if first else [], answer):
+            if visible and step.text:
+                print(step.text, end="", flush=True)
+        has_ended = True
+    finally:
+        if visible and not answer.text.endswith("\n") and (has_ended or answer.text):
+            print(flush=True)
+
+
+def note_statistics(answer: Answer, display: Display) -> None:
+    """What the answer cost, and whether it was cut."""
+    if display.quiet:
+        return  # measuring the memory's bandwidth would take time for nothing
+    if answer.finish_reason == "length":
+        display.note(f"(cut after {len(answer.steps)} tokens; --max-tokens sets how many)")
+    display.note(f"\n{answer.statistics()}")

@@ -1,0 +1,186 @@
+"""Fills the .bin of an IR: weights are read, packed and written a block at a time, in the order of their offsets.
+
+Threads pack (numpy frees the interpreter lock), the caller's thread writes and hashes. At most a few blocks are in
+flight, and the scales of a huge weight, which follow its codes, wait on the disk: memory does not grow with the model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aipc.checkpoint import Checkpoint
+from aipc.errors import WeightError
+from aipc.graph import Weight
+from aipc.graph.openvino import Ir
+from aipc.graph.openvino.ir import Literal
+from aipc.graph.openvino.weights import WeightRegion
+from aipc.quant import Packed, Scheme, Scratch
+from aipc.quant.int4 import pack_nibbles
+
+# Half a million weights: 2 MB as float32, which stays in the second-level cache of current CPUs.
+BLOCK_ELEMENTS = 512 * 1024
+# Scales and zero points are kept in memory up to this: those of every weight but an embedding in small groups.
+_KEPT_BYTES = 4 * 1024 * 1024
+_CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some rows of a weight."""
+
+    region: WeightRegion
+    rows: range
+
+
+def write_bin(
+    file: BinaryIO,
+    ir: Ir,
+    checkpoint: Checkpoint,
+    *,
+    threads: int,
+    hash_bytes: Callable[[memoryview], None],
+    advance: Callable[[int], None],
+) -> None:
+    """Write the whole .bin to `file`, a new file opened without a buffer.
+
+    `hash_bytes` gets every byte that is written, in order; `advance` the checkpoint bytes of each block. Up to 60 MB
+    of temporary file lie beside `file` meanwhile. Raises `WeightError` naming the weight when its values cannot be
+    quantised or its file got shorter, and OSError when the disk is full.
+    """
+    output = _Output(file, hash_bytes)
+    blocks = [block for region in ir.regions if isinstance(region, WeightRegion) for block in _blocks(region)]
+    with closing(_packed_in_order(checkpoint, blocks, threads)) as packed_blocks:
+        for region in ir.regions:
+            if isinstance(region, Literal):
+                output.write_at(region.offset, region.data)
+            else:
+                row_bytes = checkpoint.stored(region.weight).size_bytes // _rows(region)
+                _write_region(output, region, packed_blocks, lambda rows, bytes_=row_bytes: advance(rows * bytes_))
+    output.pad_to(ir.bin_bytes)
+
+
+def _write_region(
+    output: _Output, region: WeightRegion, packed_blocks: Iterator[Packed], advance: Callable[[int], None]
+) -> None:
+    """`advance` gets the rows of each block."""
+    output.pad_to(region.offset)
+    with output.side_file() as zero_points, output.side_file() as scales:
+        for block in _blocks(region):
+            packed = next(packed_blocks)
+            output.write(_bytes(packed.data))
+            if packed.zero_point is not None:
+                zero_points.write(_bytes(_stored_zero_points(packed.zero_point, region)))
+            if packed.scale is not None:
+                scales.write(_bytes(packed.scale))
+            advance(len(block.rows))
+        output.copy_to(region.zero_point_offset, zero_points)
+        output.copy_to(region.scale_offset, scales)
+
+
+def _stored_zero_points(zero_points: NDArray[np.uint8], region: WeightRegion) -> NDArray[np.uint8]:
+    """Two INT4 zero points a byte. Only a weight's last block can have an odd number of them."""
+    if region.scheme.bits == 8:
+        return zero_points
+    flat = zero_points.reshape(-1)
+    return pack_nibbles(np.append(flat, np.zeros(flat.size % 2, np.uint8)).reshape(1, -1))
+
+
+def _bytes(values: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(values).data.cast("B")
+
+
+def _rows(region: WeightRegion) -> int:
+    return region.weight.shape[0] if len(region.weight.shape) == 2 else 1
+
+
+def _columns(region: WeightRegion) -> int:
+    return region.weight.shape[-1]
+
+
+def _blocks(region: WeightRegion) -> Iterator[_Block]:
+    rows = _rows(region)
+    # Even, so that blocks begin at whole bytes of zero points.
+    rows_per_block = max(2, BLOCK_ELEMENTS // _columns(region) // 2 * 2)
+    for start in range(0, rows, rows_per_block):
+        yield _Block(region, range(start, min(start + rows_per_block, rows)))
+
+
+def _packed_in_order(checkpoint: Checkpoint, blocks: list[_Block], threads: int) -> Iterator[Packed]:
+    """Pack blocks on `threads` threads, never more than twice as many blocks ahead of the caller."""
+    local = threading.local()
+
+    def pack(block: _Block) -> Packed:
+        if not hasattr(local, "scratch"):
+            local.scratch = Scratch()
+        region = block.region
+        return quantize_rows(checkpoint, region.weight, region.scheme, rows=block.rows, scratch=local.scratch)
+
+    waiting: deque[Future[Packed]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="quantise")
+    try:
+        for block in blocks:
+            waiting.append(pool.submit(pack, block))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def quantize_rows(
+    checkpoint: Checkpoint, weight: Weight, scheme: Scheme, *, rows: range, scratch: Scratch | None = None
+) -> Packed:
+    """Some rows of a weight, packed. Raises `WeightError` naming the weight and its file."""
+    try:
+        return scheme.quantize(checkpoint.rows(weight, rows.start, rows.stop), scratch)
+    except WeightError as error:
+        raise WeightError(
+            f"{checkpoint.stored(weight).file}: weight {weight.name}", expected=error.expected, found=error.found
+        ) from None
+
+
+class _Output:
+    """A file written once from front to back; gaps before an offset are zeros."""
+
+    def __init__(self, file: BinaryIO, hash_bytes: Callable[[memoryview], None]) -> None:
+        self._file = file
+        self._hash_bytes = hash_bytes
+        self._position = 0
+
+    def side_file(self) -> IO[bytes]:
+        """A temporary file in memory, and beyond a few megabytes beside this file."""
+        return tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=Path(self._file.name).parent)
+
+    def copy_to(self, offset: int, source: IO[bytes]) -> None:
+        self.pad_to(offset)
+        source.seek(0)
+        while chunk := source.read(_CHUNK_BYTES):
+            self.write(chunk)
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        self.pad_to(offset)
+        self.write(data)
+
+    def pad_to(self, offset: int) -> None:
+        if offset > self._position:
+            self.write(bytes(offset - self._position))
+
+    def write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        left = view
+        while left:  # a file without a buffer may take a part only, as the last bytes of a disk
+            left = left[self._file.write(left) :]
+        self._hash_bytes(view)
+        self._position += len(view)
