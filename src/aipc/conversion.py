@@ -6,12 +6,14 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from aipc.checkpoint import Checkpoint
-from aipc.errors import UsageError
+from aipc.config import ConfigFile
+from aipc.errors import CheckpointError, UsageError
 from aipc.graph.openvino import Ir, OpenVinoGraph
 from aipc.graph.openvino.bin import write_bin
 from aipc.plan import Plan, make_plan
@@ -21,6 +23,7 @@ from aipc.store import FileHasher, FileRecord, Manifest, Origin, Source, downloa
 
 # Travel with the weights, so that any tokenizer library finds what it knows. Never *.py.
 _COMPANIONS = (
+    "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -69,6 +72,11 @@ def convert(
     `source` is a checkpoint directory or a hub id; the other arguments are those of `Recipe`. `force` replaces a
     converted model at `destination`. Raises a leaf of `AipcError`; then nothing is left at `destination` that was not
     there before.
+
+    What cannot be noticed: bits of a local checkpoint's weights that changed before it came here, as its files carry
+    no hashes. What is noticed too late: a weight file that another program truncates in the milliseconds in which a
+    megabyte of it is mapped and read ends the process (SIGBUS; on Windows such a file cannot be truncated). At any
+    other moment it is a `WeightError`, and in both cases nothing half-made is visible.
     """
     recipe = Recipe(weights, group_size, ratio, symmetric, all_layers)
     directory, origin = local_checkpoint(resolve(str(source)), progress)
@@ -101,15 +109,21 @@ def write_model(
 ) -> Conversion:
     """`convert` for a checkpoint that is a local directory."""
     begun = time.perf_counter()
+    _refuse_source_inside(destination, checkpoint_dir)
     with Checkpoint(checkpoint_dir) as checkpoint:
         plan = make_plan(checkpoint, recipe)
+        _require_tokenizer(checkpoint.path)
         ir = _graph(plan)
         needed_bytes = ir.bin_bytes + len(ir.xml) + _companion_bytes(checkpoint.path)
         with writing(destination, needed_bytes=needed_bytes, force=force) as task:
             record = _write_weights(task.directory, ir, checkpoint, plan, progress)
             (task.directory / "openvino_model.xml").write_text(ir.xml, encoding="utf-8")
             _copy_companions(checkpoint, task.directory)
-            _write_tokenizer(checkpoint.path, task.directory, progress)
+            with ThreadPoolExecutor(1) as beside:  # hashing keeps one core busy, Python another
+                tokenizer = beside.submit(_write_tokenizer, checkpoint.path, task.directory)
+                task.check("openvino_model.bin", record, progress=at_stage(progress, "verify"))
+                progress("tokenizer", 0, 0)
+                tokenizer.result()
             manifest = Manifest(
                 origin=origin,
                 recipe=recipe.as_json(),
@@ -118,8 +132,27 @@ def write_model(
                 weight_bytes_per_token=plan.weight_bytes_per_token,
                 files={"openvino_model.bin": record},
             )
-            written = task.commit(manifest, progress=at_stage(progress, "verify"))
+            written = task.commit(manifest)
         return Conversion(task.destination, plan, written, time.perf_counter() - begun)
+
+
+def _refuse_source_inside(destination: Path, checkpoint_dir: Path) -> None:
+    """Replacing a model deletes its directory, and would delete the checkpoint with it."""
+    inner, outer = checkpoint_dir.resolve(), destination.resolve()
+    if outer in inner.parents:
+        raise UsageError(
+            f"{checkpoint_dir} lies inside {destination}",
+            expected="a checkpoint outside the directory to be written",
+            try_next="name another directory",
+        )
+
+
+def _require_tokenizer(directory: Path) -> None:
+    """Its conversion comes last, as it needs the most memory; a missing file shall not cost all the work before."""
+    if not (directory / "tokenizer.json").is_file():
+        raise CheckpointError(
+            f"{directory / 'tokenizer.json'} is missing", try_next="copy it from where the weights came from"
+        )
 
 
 def _graph(plan: Plan) -> Ir:
@@ -167,13 +200,19 @@ def _copy_companions(checkpoint: Checkpoint, directory: Path) -> None:
     for name in _COMPANIONS:
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, directory / name)
-    # Without auto_map nobody who opens the result looks for code beside it.
-    config = {key: value for key, value in checkpoint.config.values.items() if key != "auto_map"}
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (directory / name).is_file():
+            _forget_code(directory / name)
 
 
-def _write_tokenizer(source: Path, directory: Path, progress: Progress) -> None:
+def _forget_code(file: Path) -> None:
+    """Without `auto_map` nobody who opens the result looks for code beside it."""
+    values = dict(ConfigFile.load(file).values)
+    if values.pop("auto_map", None) is not None:
+        file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_tokenizer(source: Path, directory: Path) -> None:
     from aipc.graph.openvino.tokenizer import write_openvino_tokenizer
 
-    progress("tokenizer", 0, 0)
     write_openvino_tokenizer(source, directory)

@@ -12,7 +12,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from aipc.errors import DiskSpaceError, IntegrityError, StoreBusyError, StoreError, UsageError
 from aipc.store.hashing import FileRecord, Progress, hash_file
-from aipc.store.integrity import unlisted, verify_files
+from aipc.store.integrity import unlisted, verify_files, verify_sizes
 from aipc.store.manifest import MANIFEST, Manifest, to_json
 from aipc.store.names import validate_file_name
 
@@ -37,17 +37,29 @@ class Writing:
         self.destination = destination
         self.directory = hidden(destination, "partial")
         self.committed = False
+        self._checked: dict[str, FileRecord] = {}
+
+    def check(self, name: str, record: FileRecord, *, progress: Progress | None = None) -> None:
+        """Flush one finished file and compare it with its record now, so that `commit` need not.
+
+        For a large file, while other files are still being made. Raises as `commit` does.
+        """
+        with ThreadPoolExecutor(1) as flushing:  # the disk works while the processor hashes
+            flushed = flushing.submit(_flush, self.directory / name)
+            self._verify({name: record}, progress)
+            flushed.result()
+        self._checked[name] = record
 
     def commit(self, manifest: Manifest, *, progress: Progress | None = None) -> Manifest:
         """Verify what was written, write the manifest last, and rename the directory into place.
 
-        Each file in `manifest.files` is read again in full and compared with its record; the other files in
-        the directory are hashed and added. Returns the manifest as written. `progress` counts the bytes of
-        the comparison. Raises `IntegrityError` when the disk does not hold what the records say.
+        Each file in `manifest.files` that was not checked is read again in full and compared with its record; the
+        other files in the directory are hashed and added. Returns the manifest as written. `progress` counts the
+        bytes of the comparison. Raises `IntegrityError` when the disk does not hold what the records say.
         """
         _check_entries(self.directory)
         with ThreadPoolExecutor(1) as flushing:  # the disk works while the processor hashes
-            flushed = flushing.submit(_flush_files, self.directory)
+            flushed = flushing.submit(_flush_files, self.directory, self._checked)
             complete = replace(manifest, files=self._verified_files(manifest, progress))
             flushed.result()
         _write_flushed(self.directory / MANIFEST, to_json(complete).encode("utf-8"))
@@ -57,8 +69,14 @@ class Writing:
         return complete
 
     def _verified_files(self, manifest: Manifest, progress: Progress | None) -> dict[str, FileRecord]:
+        files = manifest.files
+        verify_sizes(self.directory, files)
+        self._verify({name: record for name, record in files.items() if self._checked.get(name) != record}, progress)
+        return {**files, **{name: hash_file(self.directory / name) for name in unlisted(self.directory, files)}}
+
+    def _verify(self, files: Mapping[str, FileRecord], progress: Progress | None) -> None:
         try:
-            verify_files(self.directory, manifest, progress=progress)
+            verify_files(self.directory, files, progress=progress)
         except IntegrityError as error:
             raise IntegrityError(
                 error.what,
@@ -66,8 +84,6 @@ class Writing:
                 found=error.found,
                 try_next="convert again; if it stays so, check this computer's disk and memory",
             ) from error
-        others = unlisted(self.directory, manifest.files)
-        return {**manifest.files, **{name: hash_file(self.directory / name) for name in others}}
 
     def _move_into_place(self) -> None:
         aside = hidden(self.destination, "old")
@@ -253,11 +269,16 @@ def _check_entries(directory: Path) -> None:
             raise StoreError(f"{entry} cannot be part of a model", expected="a file")
 
 
-def _flush_files(directory: Path) -> None:
-    """Have the disk hold the bytes, so that a power cut after the rename does not leave a model of zeros."""
+def _flush_files(directory: Path, already: Collection[str]) -> None:
     for path in directory.iterdir():
-        with path.open("r+b") as file:  # Windows flushes only what is open for writing
-            os.fsync(file.fileno())
+        if path.name not in already:
+            _flush(path)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold the bytes, so that a power cut after the rename does not leave a model of zeros."""
+    with path.open("r+b") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
 
 
 def _write_flushed(path: Path, data: bytes) -> None:

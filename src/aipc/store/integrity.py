@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +48,16 @@ def verify(model_dir: Path, *, full: bool = True, progress: Progress | None = No
     cannot be read.
     """
     manifest = read_manifest(model_dir)
-    read_bytes = verify_files(model_dir, manifest, full=full, progress=progress)
+    read_bytes = verify_files(model_dir, manifest.files, full=full, progress=progress)
     return Verification(manifest, read_bytes, unlisted(model_dir, manifest.files))
 
 
-def verify_files(model_dir: Path, manifest: Manifest, *, full: bool = True, progress: Progress | None = None) -> int:
-    """Do what `verify` does with a manifest that is in memory; return the bytes read."""
-    verify_sizes(model_dir, manifest)
-    plan = [(name, record, full or record.sample_sha256 is None) for name, record in manifest.files.items()]
+def verify_files(
+    model_dir: Path, files: Mapping[str, FileRecord], *, full: bool = True, progress: Progress | None = None
+) -> int:
+    """Do what `verify` does with records that are in memory; return the bytes read."""
+    verify_sizes(model_dir, files)
+    plan = [(name, record, full or record.sample_sha256 is None) for name, record in files.items()]
     total_bytes = sum(_cost_bytes(record, whole) for _, record, whole in plan)
     advance = _counter(total_bytes, progress)
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -72,9 +74,9 @@ def verify_files(model_dir: Path, manifest: Manifest, *, full: bool = True, prog
     return total_bytes
 
 
-def verify_sizes(model_dir: Path, manifest: Manifest) -> None:
-    """Raise `IntegrityError` for the first file of the manifest that is missing or has another size."""
-    for name, record in manifest.files.items():
+def verify_sizes(model_dir: Path, files: Mapping[str, FileRecord]) -> None:
+    """Raise `IntegrityError` for the first of the files that is missing or has another size."""
+    for name, record in files.items():
         path = model_dir / name
         try:
             status = path.stat()

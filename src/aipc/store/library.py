@@ -140,7 +140,7 @@ def _stored(path: Path) -> StoredModel:
         return StoredModel(path.name, path, state, _directory_bytes(partial), problem=problem)
     try:
         manifest = read_manifest(path)
-        verify_sizes(path, manifest)
+        verify_sizes(path, manifest.files)
     except AipcError as error:
         problem = str(error).splitlines()[0]
         return StoredModel(path.name, path, "incomplete", _directory_bytes(path), problem=problem)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -66,14 +66,18 @@ def write_bin(
                 output.write_at(region.offset, region.data)
             else:
                 row_bytes = checkpoint.stored(region.weight).size_bytes // _rows(region)
-                _write_region(output, region, packed_blocks, lambda rows, bytes_=row_bytes: advance(rows * bytes_))
+                _write_region(output, region, packed_blocks, advance=advance, source_row_bytes=row_bytes)
     output.pad_to(ir.bin_bytes)
 
 
 def _write_region(
-    output: _Output, region: WeightRegion, packed_blocks: Iterator[Packed], advance: Callable[[int], None]
+    output: _Output,
+    region: WeightRegion,
+    packed_blocks: Iterator[Packed],
+    *,
+    advance: Callable[[int], None],
+    source_row_bytes: int,
 ) -> None:
-    """`advance` gets the rows of each block."""
     output.pad_to(region.offset)
     with output.side_file() as zero_points, output.side_file() as scales:
         for block in _blocks(region):
@@ -83,7 +87,7 @@ def _write_region(
                 zero_points.write(_bytes(_stored_zero_points(packed.zero_point, region)))
             if packed.scale is not None:
                 scales.write(_bytes(packed.scale))
-            advance(len(block.rows))
+            advance(len(block.rows) * source_row_bytes)
         output.copy_to(region.zero_point_offset, zero_points)
         output.copy_to(region.scale_offset, scales)
 
@@ -116,8 +120,8 @@ def _blocks(region: WeightRegion) -> Iterator[_Block]:
         yield _Block(region, range(start, min(start + rows_per_block, rows)))
 
 
-def _packed_in_order(checkpoint: Checkpoint, blocks: list[_Block], threads: int) -> Iterator[Packed]:
-    """Pack blocks on `threads` threads, never more than twice as many blocks ahead of the caller."""
+def _packed_in_order(checkpoint: Checkpoint, blocks: list[_Block], threads: int) -> Generator[Packed, None, None]:
+    """Pack blocks on `threads` threads, never more than two blocks more ahead of the caller."""
     local = threading.local()
 
     def pack(block: _Block) -> Packed:
@@ -131,7 +135,7 @@ def _packed_in_order(checkpoint: Checkpoint, blocks: list[_Block], threads: int)
     try:
         for block in blocks:
             waiting.append(pool.submit(pack, block))
-            if len(waiting) > 2 * threads:
+            if len(waiting) > threads + 2:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -143,8 +147,9 @@ def quantize_rows(
     checkpoint: Checkpoint, weight: Weight, scheme: Scheme, *, rows: range, scratch: Scratch | None = None
 ) -> Packed:
     """Some rows of a weight, packed. Raises `WeightError` naming the weight and its file."""
+    stored = checkpoint.rows(weight, rows.start, rows.stop)
     try:
-        return scheme.quantize(checkpoint.rows(weight, rows.start, rows.stop), scratch)
+        return scheme.quantize(stored, scratch)
     except WeightError as error:
         raise WeightError(
             f"{checkpoint.stored(weight).file}: weight {weight.name}", expected=error.expected, found=error.found
@@ -161,7 +166,7 @@ class _Output:
 
     def side_file(self) -> IO[bytes]:
         """A temporary file in memory, and beyond a few megabytes beside this file."""
-        return tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=Path(self._file.name).parent)
+        return tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=str(Path(self._file.name).parent))
 
     def copy_to(self, offset: int, source: IO[bytes]) -> None:
         self.pad_to(offset)
