@@ -11,7 +11,7 @@ from tiny_tokenizer import CONTROL_TOKENS, Kind, write_tokenizer
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from aipc.chat import Chat, Message
-from aipc.chat_template import ChatTemplate
+from aipc.chat.template import ChatTemplate
 from aipc.errors import EmptyPromptError, TemplateError, UsageError
 
 KINDS: tuple[Kind, ...] = ("llama", "bytelevel")

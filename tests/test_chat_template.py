@@ -9,7 +9,7 @@ import time
 import pytest
 from tiny_tokenizer import PHI3_CHAT_TEMPLATE
 
-from aipc.chat_template import ChatTemplate
+from aipc.chat.template import ChatTemplate
 from aipc.errors import TemplateError
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <b>&"}]

@@ -11,7 +11,7 @@ from tiny_tokenizer import Kind, write_tokenizer
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from aipc.errors import UsageError
-from aipc.text import IncrementalText, StopStrings
+from aipc.tokenizer.streaming import IncrementalText, StopStrings
 
 VOCAB_SIZE = 512
 IDS = st.lists(st.integers(0, VOCAB_SIZE + 7), max_size=24)  # and some that no token has

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as LibraryTokenizer
 
 from aipc.errors import CheckpointError, ConfigError
 from aipc.tokenizer import Tokenizer
-from aipc.tokenizer_config import TokenizerConfig
+from aipc.tokenizer.config import TokenizerConfig
 
 KINDS: tuple[Kind, ...] = ("llama", "bytelevel")
 # Text with control tokens, their fragments, and white space around them.

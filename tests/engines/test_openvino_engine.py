@@ -338,7 +338,7 @@ def run_python(code: str, *arguments: str, home: Path) -> subprocess.CompletedPr
 
 def test_importing_openvino_sends_nothing_and_writes_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, threading, aipc.engines.openvino_import as late\n"
+        "import sys, threading, aipc.openvino_import as late\n"
         "late.import_genai()\n"
         "assert 'openvino_telemetry' not in sys.modules\n"
         "assert threading.active_count() == 1\n"

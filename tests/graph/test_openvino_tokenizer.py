@@ -14,8 +14,8 @@ from tokenizers import Tokenizer as LibraryTokenizer
 
 from aipc.chat import Chat, Message
 from aipc.errors import CheckpointError
-from aipc.graph.bpe_vocabulary import read_bpe_vocabulary
-from aipc.graph.openvino_tokenizer import write_openvino_tokenizer
+from aipc.graph.openvino.bpe_vocabulary import read_bpe_vocabulary
+from aipc.graph.openvino.tokenizer import write_openvino_tokenizer
 
 KINDS: tuple[Kind, ...] = ("llama", "bytelevel")
 TEXTS = [
@@ -106,7 +106,7 @@ def test_a_batch_is_padded_on_the_left(directories, kind):
 def test_nothing_is_left_of_the_stand_in_for_transformers(directories, tmp_path):
     program = (
         "import sys\nfrom pathlib import Path\n"
-        "from aipc.graph.openvino_tokenizer import write_openvino_tokenizer\n"
+        "from aipc.graph.openvino.tokenizer import write_openvino_tokenizer\n"
         "write_openvino_tokenizer(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "print([name for name in sys.modules if 'transformers' in name or 'hf_parser' in name])\n"
     )
@@ -169,7 +169,7 @@ def test_a_vocabulary_of_32_000_takes_less_than_100_mb(tmp_path):
     write_tokenizer(tmp_path, 32_064)
     program = (
         "import sys\nfrom pathlib import Path\n"
-        "from aipc.graph.openvino_tokenizer import write_openvino_tokenizer\n"
+        "from aipc.graph.openvino.tokenizer import write_openvino_tokenizer\n"
         "write_openvino_tokenizer(Path(sys.argv[1]), Path(sys.argv[1]))\n"
         # A child's ru_maxrss begins with its parent's, VmHWM with its own program.
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_tokenizer import Kind, write_tokenizer
 
 from aipc.chat import Chat, Message
-from aipc.graph.openvino_tokenizer import write_openvino_tokenizer
+from aipc.graph.openvino.tokenizer import write_openvino_tokenizer
 
 pytestmark = pytest.mark.peers
 KINDS: tuple[Kind, ...] = ("llama", "bytelevel")

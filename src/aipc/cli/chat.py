@@ -109,10 +109,10 @@ class Conversation:
         while interrupts < 2:
             try:
                 line = read_line().strip()
+                interrupts = 0
                 if line in ("/exit", "/quit"):
                     return
                 self.obey_or_answer(line)
-                interrupts = 0
             except EOFError:
                 if sys.stdin.isatty():
                     self._display.note("")

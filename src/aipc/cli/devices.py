@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, facts in rows:
         print(name)
         for key, value in facts.items():
-            print(f"  {key.replace('_', ' '):17} {_shown(key, value)}")
+            print(f"  {key.removesuffix('_bytes').replace('_', ' '):17} {_shown(key, value)}")
     return 0
 
 

@@ -26,7 +26,7 @@ _STAGES = {
     "first token": ("reading the prompt", "read the prompt"),
     "warm-up": ("waiting for the first inference to end", "waited for the first inference to end"),
 }
-_LABEL_WIDTH = max(len(label) for label, _ in _STAGES.values())
+_LABEL_WIDTH = len("verifying what was written")  # the longest with a bar behind it
 _DRAWN_AFTER_S = 0.25  # what is over sooner would only flicker
 _WORTH_A_LINE_S = 1.0
 
@@ -55,8 +55,13 @@ class Display:
                 self.end()
                 self._begin(stage)
             self._bytes = (done_bytes, total_bytes)
-            if self._bar is not None:
-                bar, task = self._bar
+            if self._bar is None:
+                return
+            bar, task = self._bar
+            if bar.tasks[0].total is None and total_bytes:  # the end became known: a spinner becomes a bar
+                self._erase()
+                self._draw(self._begun_s)
+            else:
                 bar.update(task, completed=done_bytes, total=total_bytes or None)
 
     @contextmanager
@@ -78,7 +83,8 @@ class Display:
                 return
             self._erase()
         seconds = time.perf_counter() - self._begun_s
-        if seconds >= _WORTH_A_LINE_S and not failed:
+        is_told_later = self._draws and stage == "first token"  # by the statistics
+        if seconds >= _WORTH_A_LINE_S and not failed and not is_told_later:
             self.note(f"{_STAGES.get(stage, (stage, stage))[1]}{_amount(self._bytes[1], seconds)} in {seconds:.1f} s")
 
     def note(self, text: str) -> None:

@@ -13,7 +13,12 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """--weights and what belongs to it, spelled as optimum-cli spells them."""
     group = parser.add_argument_group("quantisation")
     group.add_argument(
-        "--weights", "--weight-format", choices=WEIGHT_FORMATS, default="int4", help="format of the weights (int4)"
+        "--weights",
+        "--weight-format",
+        choices=WEIGHT_FORMATS,
+        default="int4",
+        metavar="FORMAT",
+        help=f"{', '.join(WEIGHT_FORMATS)} (int4)",
     )
     group.add_argument(
         "--group-size", type=int, metavar="N", help="int4: columns that share a scale: 32, 64, 128, or -1 for all (128)"
