@@ -209,9 +209,7 @@ def _write_json(path: Path, content: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a checkpoint with Phi-3-mini-4k's shapes.")
     parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "--layers", type=int, default=4, help="decoder layers; Phi-3-mini has 32 (default: 4)"
-    )
+    parser.add_argument("--layers", type=int, default=4, help="decoder layers; Phi-3-mini has 32 (default: 4)")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -127,11 +127,7 @@ def _ratios(medians: dict) -> dict:
 
 
 def _output(out: Path) -> dict:
-    files = {
-        path.relative_to(out).as_posix(): path.stat().st_size
-        for path in sorted(out.rglob("*"))
-        if path.is_file()
-    }
+    files = {path.relative_to(out).as_posix(): path.stat().st_size for path in sorted(out.rglob("*")) if path.is_file()}
     return {
         "files": files,
         "total_bytes": sum(files.values()),
@@ -188,17 +184,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sym", action="store_true", default=True, help="symmetric (default)")
     parser.add_argument("--asym", dest="sym", action="store_false")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument(
-        "--cold", action="store_true", help="drop the source from the page cache before each run"
-    )
-    parser.add_argument(
-        "--aipc", default=_beside_python("aipc"), help="the aipc command (default: this Python's)"
-    )
+    parser.add_argument("--cold", action="store_true", help="drop the source from the page cache before each run")
+    parser.add_argument("--aipc", default=_beside_python("aipc"), help="the aipc command (default: this Python's)")
     parser.add_argument("--peer", default=shutil.which("optimum-cli"), help="the optimum-cli command")
     default_cache = Path(tempfile.gettempdir()) / "aipc-benchmarks"
-    parser.add_argument(
-        "--cache", type=Path, default=default_cache, help=f"work folder (default: {default_cache})"
-    )
+    parser.add_argument("--cache", type=Path, default=default_cache, help=f"work folder (default: {default_cache})")
     recipe = parser.parse_args()
     for command in filter(None, (recipe.aipc, recipe.peer)):
         if shutil.which(command) is None:

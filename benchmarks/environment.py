@@ -55,9 +55,7 @@ def versions_of(command: str) -> dict[str, str] | None:
     python = Path(command).absolute().parent / Path(sys.executable).name
     if not python.exists():
         return None
-    answer = subprocess.run(
-        [python, "-c", ASK_VERSIONS, *PACKAGES], capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run([python, "-c", ASK_VERSIONS, *PACKAGES], capture_output=True, text=True, check=False)
     return json.loads(answer.stdout) if answer.returncode == 0 else None
 
 

@@ -105,15 +105,11 @@ def compare(options: argparse.Namespace, *, attention: str) -> dict:
 
 def _prompt(generator: np.random.Generator, options: argparse.Namespace) -> np.ndarray:
     """Return fresh random ids, (1, tokens): the pipeline keeps the keys and values of prompts it has seen."""
-    return generator.integers(
-        FIRST_TEXT_TOKEN, LAST_TEXT_TOKEN, size=(1, options.prefill_tokens), dtype=np.int64
-    )
+    return generator.integers(FIRST_TEXT_TOKEN, LAST_TEXT_TOKEN, size=(1, options.prefill_tokens), dtype=np.int64)
 
 
 def _common_prefix(one: list[int], other: list[int]) -> int:
-    return next(
-        (index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]), len(one)
-    )
+    return next((index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]), len(one))
 
 
 def _summary(rows: list[dict]) -> dict:
@@ -161,9 +157,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--graphs-only", action="store_true")
-    parser.add_argument(
-        "--property", action="append", default=[], metavar="KEY=VALUE", help="for both models"
-    )
+    parser.add_argument("--property", action="append", default=[], metavar="KEY=VALUE", help="for both models")
     options = parser.parse_args()
     options.properties = dict(each.split("=", 1) for each in options.property)
     return options

@@ -46,10 +46,7 @@ def write_tokenizer(folder: Path, *, seed: int) -> None:
     Takes a few seconds. Raises `RuntimeError` when the made-up words give fewer than 32,000 entries.
     """
     tokenizer = _train(seed=seed)
-    if (
-        tokenizer["model"]["vocab"].keys() & set(SPECIAL_TOKENS)
-        or len(tokenizer["model"]["vocab"]) != ENTRIES
-    ):
+    if tokenizer["model"]["vocab"].keys() & set(SPECIAL_TOKENS) or len(tokenizer["model"]["vocab"]) != ENTRIES:
         raise RuntimeError(f"expected {ENTRIES} entries, found {len(tokenizer['model']['vocab'])}")
     tokenizer["added_tokens"] = _added_tokens()
     _write_json(folder / "tokenizer.json", tokenizer)
@@ -121,8 +118,7 @@ def _lines(*, seed: int) -> Iterator[str]:
 def _word(generator: random.Random) -> str:
     syllables = generator.choice((1, 2, 2, 3, 3, 4))
     word = "".join(
-        generator.choice(ONSETS) + generator.choice(NUCLEI) + generator.choice(CODAS)
-        for _ in range(syllables)
+        generator.choice(ONSETS) + generator.choice(NUCLEI) + generator.choice(CODAS) for _ in range(syllables)
     )
     return word.capitalize() if generator.random() < 0.2 else word
 
@@ -148,8 +144,7 @@ def _tokenizer_config() -> dict:
         "add_bos_token": False,
         "add_eos_token": False,
         "added_tokens_decoder": {
-            str(token["id"]): {key: value for key, value in token.items() if key != "id"}
-            for token in _added_tokens()
+            str(token["id"]): {key: value for key, value in token.items() if key != "id"} for token in _added_tokens()
         },
         "bos_token": "<s>",
         "chat_template": CHAT_TEMPLATE,
