@@ -43,7 +43,7 @@ def test_the_result_verifies_and_its_manifest_tells_where_it_is_from(tiny_checkp
     conversion = convert(tiny_checkpoint_dir, tmp_path / "out", group_size=64, ratio=0.5)
     assert conversion.path == tmp_path / "out"
     assert conversion.manifest == verify(conversion.path).manifest == read_manifest(conversion.path)
-    assert conversion.manifest.origin.source == str(tiny_checkpoint_dir)
+    assert conversion.manifest.origin.location == str(tiny_checkpoint_dir)
     assert conversion.manifest.recipe["label"] == "int4-g64-sym-r0.5"
     assert resolve(str(conversion.path)).kind == "converted"
 
@@ -105,6 +105,15 @@ def test_no_code_of_the_checkpoint_travels_or_is_asked_for(tmp_path: Path) -> No
         values = json.loads((out / name).read_text(encoding="utf-8"))
         assert "auto_map" not in values
         assert values["kept"] == "Grüße"
+
+
+def test_the_old_name_of_longrope_is_replaced_by_the_one_that_others_know(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "phi-3-mini-128k")
+    before = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    after = json.loads((convert(checkpoint, tmp_path / "out").path / "config.json").read_text(encoding="utf-8"))
+    assert before["rope_scaling"].pop("type") == "su"
+    assert after["rope_scaling"].pop("type") == "longrope"
+    assert after == before
 
 
 def test_files_without_code_travel_as_they_are(tiny_checkpoint_dir: Path, tiny_model_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from aipc.errors import ConfigError
 
 _REQUIRED: Any = object()
 LARGEST_JSON_BYTES = 64 * 1024 * 1024
+LARGEST_COUNT = 2**31 - 1  # no size or length of a real model comes near it
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,11 @@ class ConfigFile:
         return value
 
     def count(self, key: str, *, default: int = _REQUIRED) -> int:
-        """A whole number of at least 1."""
+        """A whole number from 1 to `LARGEST_COUNT`."""
         value = self._value(key, "a whole number above 0", default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             self._wrong(key, "a whole number above 0")
+        self.require(value <= LARGEST_COUNT, key, f"at most {LARGEST_COUNT}")
         return value
 
     def optional_count(self, key: str) -> int | None:
@@ -71,7 +74,7 @@ class ConfigFile:
     def number(self, key: str, *, default: float = _REQUIRED) -> float:
         """A finite number above 0."""
         value = self._value(key, "a number above 0", default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+        if not _is_positive_number(value):
             self._wrong(key, "a number above 0")
         return float(value)
 
@@ -84,8 +87,8 @@ class ConfigFile:
         if len(value) != length:
             self._wrong(key, expected, found=f"{len(value)} of them")
         for number in value:
-            if not isinstance(number, (int, float)) or isinstance(number, bool) or not 0 < number < float("inf"):
-                self._wrong(key, expected, found=repr(number))
+            if not _is_positive_number(number):
+                self._wrong(key, expected, found=repr(number)[:80])
         return tuple(float(number) for number in value)
 
     def section(self, key: str) -> ConfigFile | None:
@@ -112,3 +115,8 @@ class ConfigFile:
     def _wrong(self, key: str, expected: str, found: str | None = None) -> NoReturn:
         shown = found if found is not None else json.dumps(self.values.get(key))[:80]
         raise ConfigError(f"{self.path}: {self.key(key)}", expected=expected, found=shown)
+
+
+def _is_positive_number(value: object) -> bool:
+    """JSON's whole numbers have no bound; those beyond a float's are refused as infinity is."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= sys.float_info.max

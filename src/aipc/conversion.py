@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import time
@@ -13,13 +14,15 @@ from pathlib import Path
 
 from aipc.checkpoint import Checkpoint
 from aipc.config import ConfigFile
-from aipc.errors import CheckpointError, UsageError
+from aipc.errors import CheckpointError, StoreError, UsageError
 from aipc.graph.openvino import Ir, OpenVinoGraph
 from aipc.graph.openvino.bin import write_bin
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
 from aipc.quant.recipe import Recipe
 from aipc.store import FileHasher, FileRecord, Manifest, Origin, Source, download, origin_of, resolve, writing
+
+WEIGHTS_FILE = "openvino_model.bin"
 
 # Travel with the weights, so that any tokenizer library finds what it knows. Never *.py.
 _COMPANIONS = (
@@ -121,7 +124,7 @@ def write_model(
             _copy_companions(checkpoint, task.directory)
             with ThreadPoolExecutor(1) as beside:  # hashing keeps one core busy, Python another
                 tokenizer = beside.submit(_write_tokenizer, checkpoint.path, task.directory)
-                task.check("openvino_model.bin", record, progress=at_stage(progress, "verify"))
+                task.check(WEIGHTS_FILE, record, progress=at_stage(progress, "verify"))
                 progress("tokenizer", 0, 0)
                 tokenizer.result()
             manifest = Manifest(
@@ -130,7 +133,7 @@ def write_model(
                 model_type=checkpoint.config.text("model_type"),
                 context_tokens=plan.architecture.context_tokens,
                 weight_bytes_per_token=plan.weight_bytes_per_token,
-                files={"openvino_model.bin": record},
+                files={WEIGHTS_FILE: record},
             )
             written = task.commit(manifest)
         return Conversion(task.destination, plan, written, time.perf_counter() - begun)
@@ -163,15 +166,10 @@ def _graph(plan: Plan) -> Ir:
 
 def _write_weights(directory: Path, ir: Ir, checkpoint: Checkpoint, plan: Plan, progress: Progress) -> FileRecord:
     hasher = FileHasher(ir.bin_bytes)
-    with (directory / "openvino_model.bin").open("wb", buffering=0) as file:
-        write_bin(
-            file,
-            ir,
-            checkpoint,
-            threads=plan.threads,
-            hash_bytes=hasher.update,
-            advance=_counter(progress, "quantise", sum(_stored_bytes(checkpoint, plan))),
-        )
+    total_bytes = sum(checkpoint.stored(planned.use.weight).size_bytes for planned in plan.weights)
+    advance = _counter(progress, "quantise", total_bytes)
+    with (directory / WEIGHTS_FILE).open("wb", buffering=0) as file:
+        write_bin(file, ir, checkpoint, threads=plan.threads, wrote=hasher.update, advance=advance)
     return hasher.result()
 
 
@@ -186,10 +184,6 @@ def _counter(progress: Progress, stage: str, total_bytes: int) -> Callable[[int]
     return advance
 
 
-def _stored_bytes(checkpoint: Checkpoint, plan: Plan) -> list[int]:
-    return [checkpoint.stored(planned.use.weight).size_bytes for planned in plan.weights]
-
-
 def _companion_bytes(directory: Path) -> int:
     present = [directory / name for name in _COMPANIONS if (directory / name).is_file()]
     sizes = {file.name: file.stat().st_size for file in present}
@@ -201,18 +195,30 @@ def _copy_companions(checkpoint: Checkpoint, directory: Path) -> None:
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, directory / name)
     for name in ("config.json", "tokenizer_config.json"):
-        if (directory / name).is_file():
-            _forget_code(directory / name)
+        if (checkpoint.path / name).is_file():
+            _ease_for_others(checkpoint.path / name, directory / name)
 
 
-def _forget_code(file: Path) -> None:
-    """Without `auto_map` nobody who opens the result looks for code beside it."""
-    values = dict(ConfigFile.load(file).values)
-    if values.pop("auto_map", None) is not None:
+def _ease_for_others(source: Path, file: Path) -> None:
+    """Write `file` anew without what keeps other programs from opening it; most files have nothing of the kind.
+
+    Without `auto_map` nobody looks for code beside it. "su" is LongRoPE's first name, which transformers 5 lost.
+    """
+    before = ConfigFile.load(source).values
+    values = {key: value for key, value in before.items() if key != "auto_map"}
+    scaling = values.get("rope_scaling")
+    if isinstance(scaling, dict) and scaling.get("type") == "su":
+        values["rope_scaling"] = {**scaling, "type": "longrope"}
+    if values != before:
         file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_tokenizer(source: Path, directory: Path) -> None:
     from aipc.graph.openvino.tokenizer import write_openvino_tokenizer
 
-    write_openvino_tokenizer(source, directory)
+    try:
+        write_openvino_tokenizer(source, directory)
+    except RuntimeError as error:  # OpenVINO's writer failed, and does not say at what
+        if shutil.disk_usage(directory).free < _companion_bytes(source):
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise StoreError(f"{directory} cannot be written: {error}") from error

@@ -82,9 +82,7 @@ def test_phi_3_mini_4k_has_a_window_and_no_switch(tmp_path: Path) -> None:
 def test_128k_switches_to_the_long_factors_and_scales_cos_and_sin(tmp_path: Path, kind: str) -> None:
     phi3 = read(tmp_path, {**MINI, "max_position_embeddings": 131072, "rope_scaling": {**LONG, "type": kind}})
     assert phi3.rope_switch_tokens == 4096
-    assert phi3.rope.scale == pytest.approx(
-        1.1902380714
-    )  # sqrt(1 + ln(32) / ln(4096))
+    assert phi3.rope.scale == pytest.approx(1.1902380714)  # sqrt(1 + ln(32) / ln(4096))
     assert phi3.rope.long_inverse_frequencies[5] == pytest.approx(phi3.rope.inverse_frequencies[5] / 2)
 
 

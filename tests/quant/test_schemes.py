@@ -80,6 +80,13 @@ def test_values_that_are_not_finite_are_refused(scheme: Scheme, bad: float) -> N
         scheme.quantize(Rows.of(values))
 
 
+@pytest.mark.parametrize("scheme", INTEGER_SCHEMES, ids=lambda scheme: scheme.label)
+@pytest.mark.filterwarnings("error")
+def test_a_scale_that_half_precision_cannot_hold_is_refused(scheme: Int4 | Int8) -> None:
+    with pytest.raises(WeightError, match="FP16"):
+        scheme.quantize(Rows.of(np.full((1, 128), 3e8, np.float32)))
+
+
 def test_fp16_passes_half_precision_unchanged_and_refuses_what_it_cannot_hold() -> None:
     values = np.random.default_rng(2).standard_normal((3, 128)).astype(np.float16)
     np.testing.assert_array_equal(Fp16().quantize(Rows.of(values)).data, values)

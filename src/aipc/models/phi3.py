@@ -16,6 +16,7 @@ from aipc.errors import ConfigError
 from aipc.graph import Graph, Heads, Rope, Weight
 
 V = TypeVar("V")
+LARGEST_HEAD_SIZE = 4096  # published ones have 64 to 128; the frequencies of a head are computed in Python
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def read(config: ConfigFile) -> Phi3:
     config.require(config.text("hidden_act", default="silu") == "silu", "hidden_act", "silu")
     config.require(not config.flag("attention_bias", default=False), "attention_bias", "false")
     head_size = config.count("head_dim", default=hidden_size // heads)
+    size_key = "head_dim" if config.has("head_dim") else "hidden_size"
+    config.require(head_size <= LARGEST_HEAD_SIZE, size_key, f"heads of at most {LARGEST_HEAD_SIZE}, not {head_size}")
     return Phi3(
         hidden_size=hidden_size,
         intermediate_size=config.count("intermediate_size"),
@@ -131,7 +134,8 @@ def _read_rope(config: ConfigFile, head_size: int) -> Rope:
     partial = (source if source.has("partial_rotary_factor") else config).number("partial_rotary_factor", default=1.0)
     config.require(0 < partial <= 1, "partial_rotary_factor", "a number above 0 and at most 1")
     rotated = int(head_size * partial)
-    config.require(rotated % 2 == 0, "partial_rotary_factor", f"an even share of the head size {head_size}")
+    even_share = rotated > 0 and rotated % 2 == 0
+    config.require(even_share, "partial_rotary_factor", f"an even share of the head size {head_size}")
     frequencies = tuple(theta ** -(i / rotated) for i in range(0, rotated, 2))
     kind = _rope_kind(scaling)
     if scaling is None or kind == "default":
@@ -148,9 +152,9 @@ def _rope_kind(scaling: ConfigFile | None) -> str:
 
 
 def _longrope(config: ConfigFile, scaling: ConfigFile, rope: Rope) -> Rope:
-    original = (scaling if scaling.has("original_max_position_embeddings") else config).count(
-        "original_max_position_embeddings"
-    )
+    source = scaling if scaling.has("original_max_position_embeddings") else config
+    original = source.count("original_max_position_embeddings")
+    source.require(original > 1, "original_max_position_embeddings", "more than one token")
     factor = scaling.number("factor", default=config.count("max_position_embeddings") / original)
     scale = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
     return replace(

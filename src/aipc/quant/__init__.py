@@ -83,6 +83,15 @@ def require_finite(*extremes: Float32) -> None:
         raise WeightError("a weight", expected="finite values", found="NaN or infinity")
 
 
+def half_precision(scale: Float32) -> Float16:
+    """A scale as FP16, the format it is stored in. Raises `WeightError` for one beyond ±65504."""
+    with np.errstate(over="ignore"):  # overflow becomes infinity, and is refused here
+        rounded = scale.astype(np.float16)
+    if not np.isfinite(rounded).all():
+        raise WeightError("a weight", expected="values whose scale FP16 can hold", found="larger ones")
+    return rounded
+
+
 def inverse(scale: Float16) -> Float32:
     """1 / scale, and 0 where the scale is 0: a group of zeros stays zeros."""
     wide = scale.astype(np.float32)

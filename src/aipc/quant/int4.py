@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aipc.floats import Float32, Rows
-from aipc.quant import Codes, Packed, Scratch, inverse, require_finite
+from aipc.quant import Codes, Packed, Scratch, half_precision, inverse, require_finite
 
 PER_CHANNEL = -1
 
@@ -77,7 +77,7 @@ def unpack_nibbles(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _symmetric_codes(groups: Float32, farthest: Float32, codes: Codes) -> NDArray[np.float16]:
     require_finite(farthest)
-    scale = (farthest / np.float32(-8)).astype(np.float16)  # (rows, groups)
+    scale = half_precision(farthest / np.float32(-8))  # (rows, groups)
     np.multiply(groups, inverse(scale)[..., None], out=groups)
     np.rint(groups, out=groups)
     np.copyto(codes, groups, casting="unsafe")
@@ -89,7 +89,7 @@ def _asymmetric_codes(
     groups: Float32, lowest: Float32, highest: Float32, codes: Codes
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     require_finite(lowest, highest)
-    scale = ((highest - lowest) / np.float32(15)).astype(np.float16)
+    scale = half_precision((highest - lowest) / np.float32(15))
     per_scale = inverse(scale)
     zero_point = np.clip(np.rint(-lowest * per_scale), 0, 15)
     np.multiply(groups, per_scale[..., None], out=groups)

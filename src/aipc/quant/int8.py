@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aipc.floats import Float32, Rows
-from aipc.quant import Packed, Scratch, inverse, require_finite
+from aipc.quant import Packed, Scratch, half_precision, inverse, require_finite
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Int8:
 
 def _quantize_symmetric(values: Float32, farthest: Float32) -> Packed:
     require_finite(farthest)
-    scale = (farthest / np.float32(-128)).astype(np.float16)  # (rows, 1)
+    scale = half_precision(farthest / np.float32(-128))  # (rows, 1)
     np.multiply(values, inverse(scale), out=values)
     np.rint(values, out=values)
     np.clip(values, np.float32(-128), np.float32(127), out=values)
@@ -53,7 +53,7 @@ def _quantize_symmetric(values: Float32, farthest: Float32) -> Packed:
 
 def _quantize_asymmetric(values: Float32, lowest: Float32, highest: Float32) -> Packed:
     require_finite(lowest, highest)
-    scale = ((highest - lowest) / np.float32(255)).astype(np.float16)
+    scale = half_precision((highest - lowest) / np.float32(255))
     per_scale = inverse(scale)
     zero_point = np.clip(np.rint(-lowest * per_scale), 0, 255)
     np.multiply(values, per_scale, out=values)

@@ -1,6 +1,6 @@
 """Fills the .bin of an IR: weights are read, packed and written a block at a time, in the order of their offsets.
 
-Threads pack (numpy frees the interpreter lock), the caller's thread writes and hashes. At most a few blocks are in
+Threads pack (numpy frees the interpreter lock), the caller's thread writes. At most a few blocks are in
 flight, and the scales of a huge weight, which follow its codes, wait on the disk: memory does not grow with the model.
 """
 
@@ -49,16 +49,16 @@ def write_bin(
     checkpoint: Checkpoint,
     *,
     threads: int,
-    hash_bytes: Callable[[memoryview], None],
+    wrote: Callable[[memoryview], None],
     advance: Callable[[int], None],
 ) -> None:
     """Write the whole .bin to `file`, a new file opened without a buffer.
 
-    `hash_bytes` gets every byte that is written, in order; `advance` the checkpoint bytes of each block. Up to 60 MB
+    `wrote` gets every byte that was written, in order; `advance` the checkpoint bytes of each block. Up to 60 MB
     of temporary file lie beside `file` meanwhile. Raises `WeightError` naming the weight when its values cannot be
     quantised or its file got shorter, and OSError when the disk is full.
     """
-    output = _Output(file, hash_bytes)
+    output = _Output(file, wrote)
     blocks = [block for region in ir.regions if isinstance(region, WeightRegion) for block in _blocks(region)]
     with closing(_packed_in_order(checkpoint, blocks, threads)) as packed_blocks:
         for region in ir.regions:
@@ -159,9 +159,9 @@ def quantize_rows(
 class _Output:
     """A file written once from front to back; gaps before an offset are zeros."""
 
-    def __init__(self, file: BinaryIO, hash_bytes: Callable[[memoryview], None]) -> None:
+    def __init__(self, file: BinaryIO, wrote: Callable[[memoryview], None]) -> None:
         self._file = file
-        self._hash_bytes = hash_bytes
+        self._wrote = wrote
         self._position = 0
 
     def side_file(self) -> IO[bytes]:
@@ -187,5 +187,5 @@ class _Output:
         left = view
         while left:  # a file without a buffer may take a part only, as the last bytes of a disk
             left = left[self._file.write(left) :]
-        self._hash_bytes(view)
+        self._wrote(view)
         self._position += len(view)
