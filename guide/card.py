@@ -1,0 +1,95 @@
+"""The model card: `python -m guide.card OUT` writes OUT/checkpoint/README.md from what training and scoring found."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+CARD = """---
+license: mit
+language: [en]
+pipeline_tag: text-generation
+tags: [phi3, aipc]
+---
+# Guide
+
+The embedded model of aipc: Phi-3's architecture with {parameters:,} parameters ({megabytes:.1f} MB in FP16), trained
+from nothing on text that aipc's own scripts write. It introduces itself and aipc, explains AI PCs, their processors
+and quantisation, makes small talk, copies and continues a text, and refuses politely what it does not know. It knows
+nothing of the world and is often wrong: its use is that the first command answers without a download, and that tests
+run a real model.
+
+| | |
+|---|---|
+| text | {documents:,} documents, {text_megabytes:.1f} MB, {tokens:,} tokens; seed {seed} |
+| training | {steps:,} steps, {minutes:.0f} minutes, last loss {loss:.3f} nats for each token |
+| held-out perplexity | {perplexity:.2f}, of documents that the same scripts write from another seed |
+| held-out questions | {right} of {questions} right, worded unlike all that were trained on, answered greedily |
+| model.safetensors | sha256 {sha256} |
+
+Right answers by topic: {by_topic}.
+{recipes}
+Made by `python -m guide.train`, `python -m guide.evaluate` and `python -m guide.card`. ![loss](loss.png)
+"""
+RECIPES = """
+| weights | KL divergence from FP16 (nats) | same likeliest token |
+|---|---|---|
+{rows}
+"""
+
+
+def card_of(out: Path) -> str:
+    """Raises `FileNotFoundError` for what has not been run yet: training or evaluation."""
+    text, training, evaluation = (
+        json.loads((out / name).read_text(encoding="utf-8"))
+        for name in ("text.json", "training.json", "evaluation.json")
+    )
+    weights = (out / "checkpoint" / "model.safetensors").read_bytes()
+    return CARD.format(
+        parameters=_parameter_count(weights),
+        megabytes=len(weights) / 1e6,
+        text_megabytes=text["characters"] / 1e6,
+        documents=text["documents"],
+        tokens=text["tokens"],
+        steps=text["steps"],
+        seed=training["seed"],
+        minutes=training["trained_s"] / 60,
+        loss=training["loss"],
+        perplexity=evaluation["perplexity"],
+        right=evaluation["right"],
+        questions=evaluation["questions"],
+        sha256=hashlib.sha256(weights).hexdigest(),
+        by_topic=", ".join(f"{topic} {share}" for topic, share in evaluation["by_topic"].items()),
+        recipes=_recipe_table(evaluation.get("recipes", {})),
+    )
+
+
+def _parameter_count(weights: bytes) -> int:
+    """From the header of the safetensors file."""
+    size = int.from_bytes(weights[:8], "little")
+    header: dict[str, Any] = json.loads(weights[8 : 8 + size])
+    ends: list[int] = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return max(ends) // 2
+
+
+def _recipe_table(recipes: dict[str, dict[str, float]]) -> str:
+    if not recipes:
+        return ""
+    rows = [f"| {label} | {found['kl']:.4f} | {found['top1']:.1%} |" for label, found in recipes.items()]
+    return RECIPES.format(rows="\n".join(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the guide's card.")
+    parser.add_argument("out", type=Path, help="the directory that training wrote")
+    out = parser.parse_args().out
+    (out / "checkpoint" / "README.md").write_text(card_of(out), encoding="utf-8", newline="\n")
+    shutil.copyfile(out / "loss.png", out / "checkpoint" / "loss.png")
+
+
+if __name__ == "__main__":
+    main()
