@@ -18,8 +18,8 @@ import numpy as np
 from aipc.config import ConfigFile
 from aipc.errors import CheckpointError, WeightError
 from aipc.floats import FloatType, Rows
-from aipc.graph import Weight
 from aipc.store.names import validate_file_name
+from aipc.weight import Weight
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"

@@ -13,15 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from aipc.weight import Weight as Weight
+
 V = TypeVar("V")
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A weight by its name in the checkpoint, and the shape that the config says it must have."""
-
-    name: str
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -119,18 +119,26 @@ def read(config: ConfigFile) -> Phi3:
         head_dim=head_size,
         vocab_size=config.count("vocab_size"),
         max_position_embeddings=config.count("max_position_embeddings"),
-        rms_norm_eps=config.number("rms_norm_eps", default=1e-5),
+        rms_norm_eps=_epsilon(config),
         sliding_window=config.optional_count("sliding_window"),
         tie_word_embeddings=config.flag("tie_word_embeddings", default=False),
         rope=_read_rope(config, head_size),
     )
 
 
+def _epsilon(config: ConfigFile) -> float:
+    epsilon = config.number("rms_norm_eps", default=1e-5)
+    config.require(1e-12 <= epsilon <= 1, "rms_norm_eps", "a number from 1e-12 to 1")
+    return epsilon
+
+
 def _read_rope(config: ConfigFile, head_size: int) -> Rope:
     """RoPE as transformers 4 writes it (rope_theta, rope_scaling) and as transformers 5 does (rope_parameters)."""
     scaling = config.section("rope_parameters") or config.section("rope_scaling")
     source = scaling if scaling is not None else config
-    theta = (source if source.has("rope_theta") else config).number("rope_theta", default=10000.0)
+    theta_source = source if source.has("rope_theta") else config
+    theta = theta_source.number("rope_theta", default=10000.0)
+    theta_source.require(1 < theta <= 1e12, "rope_theta", "a number above 1 and at most 1e12")
     partial = (source if source.has("partial_rotary_factor") else config).number("partial_rotary_factor", default=1.0)
     config.require(0 < partial <= 1, "partial_rotary_factor", "a number above 0 and at most 1")
     rotated = int(head_size * partial)
