@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aipc
+from aipc.answer import Answer
 from aipc.chat import Chat
 from aipc.engines import fake
-from aipc.errors import EngineError
+from aipc.errors import EngineError, UsageError
 from aipc.model import Model
 from aipc.ready import ReadyModel, read_facts
 
@@ -181,6 +183,82 @@ def test_another_thread_can_stop_an_answer(fake_model: Make) -> None:
     assert not reader.is_alive()
     assert answer.finish_reason == "cancelled"
     assert len(answer.steps) == 1  # the token that was on its way is not shown
+
+
+@pytest.fixture
+def _no_cyclic_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_cyclic_collector")
+def test_breaking_out_of_a_stream_frees_the_engine_at_once(fake_model: Make) -> None:
+    model = fake_model("one two three four")
+    for _ in model.stream("Hi"):
+        break
+    assert len(requests(model)[0].steps) == 1
+    assert model.generate("Hi").text == "one two three four"
+
+
+def test_a_new_answer_closes_the_one_before_it(fake_model: Make) -> None:
+    model = fake_model("one two three four")
+    former = model.stream("Hi")
+    next(former)
+    assert model.generate("Hi").text == "one two three four"
+    assert former.finish_reason == "cancelled"
+    assert list(former) == []
+
+
+def test_a_refused_request_leaves_the_answer_before_it_alone(fake_model: Make) -> None:
+    model = fake_model("one two three four")
+    former = model.stream("Hi")
+    next(former)
+    with pytest.raises(UsageError):
+        model.stream("Hi", max_tokens=0)
+    list(former)
+    assert (former.text, former.finish_reason) == ("one two three four", "stop")
+
+
+def test_a_new_answer_waits_for_a_thread_that_reads_the_one_before_it(fake_model: Make) -> None:
+    model = fake_model("one two three four five six", token_s=0.2)
+    former = model.stream("Hi")
+    next(former)
+    reader = threading.Thread(target=lambda: list(former))
+    reader.start()
+    threading.Event().wait(0.05)
+    assert model.generate("Hi", max_tokens=2).finish_reason == "length"
+    reader.join(5)
+    assert former.finish_reason == "cancelled"
+
+
+def test_closing_from_another_thread_at_any_moment_raises_nothing(fake_model: Make) -> None:
+    model = fake_model("one two three four five six seven eight", token_s=0.001)
+    failures: list[BaseException] = []
+
+    def read(answer: Answer) -> None:
+        try:
+            list(answer)
+        except BaseException as error:
+            failures.append(error)
+
+    for attempt in range(60):
+        answer = model.stream("Hi")
+        reader = threading.Thread(target=read, args=(answer,))
+        reader.start()
+        threading.Event().wait(attempt * 0.0002)
+        answer.close()
+        reader.join(5)
+        assert not reader.is_alive()
+    assert failures == []
+    assert model.generate("Hi", max_tokens=1).finish_reason == "length"
+
+
+def test_a_real_answer_that_is_given_up_frees_the_engine(tiny_model: Model) -> None:
+    for logprobs in (False, True):
+        for _ in tiny_model.stream("Hello", max_tokens=200, logprobs=logprobs):
+            break
+        assert tiny_model.generate("Hello", max_tokens=3).token_ids
 
 
 def test_a_real_answer_is_cancelled_and_the_next_one_works(tiny_model: Model) -> None:

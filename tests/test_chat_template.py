@@ -203,3 +203,15 @@ def test_rendering_takes_no_time():
     for _ in range(20):
         template.render(MESSAGES)
     assert (time.perf_counter() - started) / 20 < 0.005
+
+
+@pytest.mark.parametrize("scope", ["for message in messages", "block answer", "macro shown()"])
+@pytest.mark.parametrize(
+    "call", ["strip()", "split('x')", "replace('h', 'j')", "startswith('h')", "upper()", "title()"]
+)
+def test_string_methods_work_inside_loops_blocks_and_macros(scope: str, call: str) -> None:
+    end = f"end{scope.split()[0]}"
+    used = "{{ shown() }}" if scope.startswith("macro") else ""
+    source = "{% " + scope + " %}{{ 'hi'." + call + " }}{% " + end + " %}" + used
+    rendered = ChatTemplate(source, {}).render([{"role": "user", "content": "hi"}])
+    assert rendered == str(eval(f"'hi'.{call}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from fake_model import CONTEXT_TOKENS, Make, encoded, fake_models, requests
 
 import aipc
 from aipc.chat import Message
+from aipc.devices import NotAvailable
+from aipc.engines.fake import FakeSession
 from aipc.errors import (
     ContextLengthError,
     EmptyPromptError,
@@ -20,6 +23,7 @@ from aipc.errors import (
     TemplateError,
     UsageError,
 )
+from aipc.model import Model
 
 
 @pytest.fixture
@@ -113,6 +117,21 @@ def test_a_sampling_value_out_of_range_is_refused_by_the_call(fake_model: Make, 
         fake_model().stream("Hi", **option)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [{"stop": None}, {"stop": 5}, {"stop": ["END", 5]}, {"max_tokens": "5"}, {"top_k": 10**20}, {"temperature": "hot"}],
+)
+def test_a_value_of_another_type_says_what_was_expected_and_found(fake_model: Make, option: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(option))}.*expected .*found "):
+        fake_model().stream("Hi", **option)
+
+
+@pytest.mark.parametrize("target", [{"device": None}, {"properties": {"MAX_PROMPT_LEN": 64}}, {"properties": "A=1"}])
+def test_a_device_or_property_that_is_no_text_is_a_usage_error(tmp_path: Path, target: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(target))}.*expected "):
+        aipc.load(tmp_path, **target)
+
+
 def test_sampling_reaches_the_engine(fake_model: Make) -> None:
     model = fake_model()
     options: dict[str, Any] = {
@@ -145,6 +164,30 @@ def test_bytes_per_token_grow_with_the_context(tiny_model_dir: Path) -> None:
         assert model.bytes_per_token(10) == weights + 10 * layers * keys_and_values * heads * head_size
 
 
+def loaded(model: Model, *, device: str = "CPU", window: int | None = None, **properties: str) -> Model:
+    """`model` as if it had these properties, on a session that computes nothing."""
+    ready = replace(model.ready, weight_bytes_per_token=1000, kv_elements_per_token=10, sliding_window=window)
+    return Model(ready, model.chat, FakeSession([1], device=device), load_s=0.0, properties=properties)
+
+
+def test_bytes_per_token_stop_growing_at_the_sliding_window(fake_model: Make) -> None:
+    model = loaded(fake_model(), window=7)
+    assert [model.bytes_per_token(tokens) for tokens in (6, 7, 8)] == [1060, 1070, 1070]
+
+
+@pytest.mark.parametrize(("precision", "width"), [("u8", 1), ("f16", 2), ("bf16", 2), ("f32", 4)])
+def test_bytes_per_token_count_the_kv_caches_own_width(fake_model: Make, precision: str, width: int) -> None:
+    assert loaded(fake_model(), KV_CACHE_PRECISION=precision).bytes_per_token(3) == 1000 + 30 * width
+
+
+@pytest.mark.parametrize(
+    ("device", "properties"),
+    [("CPU", {"KV_CACHE_PRECISION": "u4"}), ("CPU", {"EXECUTION_MODE_HINT": "ACCURACY"}), ("GPU", {}), ("NPU", {})],
+)
+def test_a_kv_cache_of_unknown_width_is_not_guessed(fake_model: Make, device: str, properties: dict[str, str]) -> None:
+    assert isinstance(loaded(fake_model(), device=device, **properties).bytes_per_token(3), NotAvailable)
+
+
 def test_progress_of_a_load_is_told(tmp_path: Path, tiny_model_dir: Path) -> None:
     stages: list[str] = []
     with aipc.load(tiny_model_dir, progress=lambda stage, *_: stages.append(stage)):
@@ -157,3 +200,5 @@ def test_a_model_that_is_nowhere_or_a_recipe_that_is_none_is_refused(tmp_path: P
         aipc.load(tmp_path / "nowhere")
     with pytest.raises(RecipeError):
         aipc.load(tmp_path, weights="int3")
+    with pytest.raises(RecipeError, match="expected a number from 0 to 1, found 'x'"):
+        aipc.load(tmp_path, ratio="x")

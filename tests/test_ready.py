@@ -69,6 +69,8 @@ def test_the_facts_of_a_converted_model(tiny_model_dir: Path) -> None:
     assert facts.recipe_label == "int8-asym"
     assert facts.weight_bytes_per_token == manifest["weight_bytes_per_token"]
     assert facts.kv_elements_per_token == 2 * 2 * 4 * 32  # layers, key and value, heads, head size
+    config = json.loads((tiny_model_dir / "config.json").read_text(encoding="utf-8"))
+    assert facts.sliding_window == config["sliding_window"]
 
 
 def test_a_longrope_model_tells_where_its_factors_switch(tmp_path: Path) -> None:

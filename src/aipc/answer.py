@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from aipc.model import Model
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
+POLL_S = 0.1  # on Windows a wait without a timeout would not notice Ctrl-C
 
 
 class Answer:
@@ -41,35 +41,40 @@ class Answer:
         self._incremental = model.chat.tokenizer.incremental()
         self._engine_steps = model.session.stream(prompt_ids, sampling)
         self._started_s = time.perf_counter()
-        self._iterator = self._read()
+        self._reading = Lock()  # held while the engine is asked for a step, or closed
 
     @property
     def token_ids(self) -> list[int]:
         """Every token that was generated, a stop token included."""
         return [step.token_id for step in self.steps]
 
-    def __iter__(self) -> Iterator[Step]:
-        return self._iterator
+    def __iter__(self) -> Answer:
+        return self  # no generator of its own: a cycle would keep an answer that a `break` left alive, and the engine
 
     def __next__(self) -> Step:
-        return next(self._iterator)
-
-    def _read(self) -> Iterator[Step]:
-        self._started_s = time.perf_counter()  # engines begin when the first step is asked for
         try:
-            for engine_step in self._engine_steps:
-                if self.finish_reason is None:  # else it was closed by another thread meanwhile
-                    yield self._shown(engine_step)
-                if self.finish_reason is not None:
-                    return
-            if self.finish_reason is None:
-                yield from self._engine_ended()
-        except Exception:
-            self.finish_reason = "error"
-            raise
+            with self._reading:
+                step = self._next_step()
         finally:
-            self._engine_steps.close()
-            self.finish_reason = self.finish_reason or "cancelled"
+            if self.finish_reason is not None:
+                self._stop_engine()
+        if step is None:
+            raise StopIteration
+        return step
+
+    def _next_step(self) -> Step | None:
+        if self.finish_reason is not None:
+            return None
+        if not self.steps:
+            self._started_s = time.perf_counter()  # engines begin when the first step is asked for
+        try:
+            engine_step = next(self._engine_steps, None)
+            if self.finish_reason is not None:  # closed by another thread meanwhile
+                return None
+            return self._engine_ended() if engine_step is None else self._shown(engine_step)
+        except BaseException as error:
+            self.finish_reason = "error" if isinstance(error, Exception) else "cancelled"
+            raise
 
     def _shown(self, engine_step: Step) -> Step:
         step = replace(engine_step, text=self._whole_text(engine_step))
@@ -94,22 +99,36 @@ class Answer:
         text = self._stops.push(self._incremental.finish())
         return text if self._stops.matched is not None else text + self._stops.finish()
 
-    def _engine_ended(self) -> Iterator[Step]:
-        """Show what was held back when the engine ends without a stop token, before `max_tokens`.
+    def _engine_ended(self) -> Step | None:
+        """What was held back when the engine ends without a stop token, before `max_tokens`.
 
         No token carries that text, so the last one comes a second time; `steps` and `token_ids` have it once.
         """
         self.finish_reason = "stop"
         rest = self._rest()
-        if rest:
-            self.text += rest
-            yield replace(self.steps[-1], text=rest)
+        self.text += rest
+        return replace(self.steps[-1], text=rest) if rest else None
 
     def close(self) -> None:
         """Stop within one token; from any thread. An answer that has ended stays as it is."""
         self.finish_reason = self.finish_reason or "cancelled"
-        with suppress(ValueError):  # another thread is reading: it stops at its next token
+        self._stop_engine()
+
+    def close_and_wait(self) -> None:
+        """`close`, and return when the engine is free; not for the thread that is reading."""
+        self.close()
+        while not self._stop_engine(timeout_s=POLL_S):
+            pass
+
+    def _stop_engine(self, *, timeout_s: float = 0.0) -> bool:
+        """False when another thread is reading: it looks at `finish_reason` after its step, and comes here then."""
+        if not self._reading.acquire(timeout=timeout_s):
+            return False
+        try:
             self._engine_steps.close()
+        finally:
+            self._reading.release()
+        return True
 
     def statistics(self) -> Statistics:
         """What the answer cost so far. The first call on a PC measures its memory bandwidth, in under half a second."""

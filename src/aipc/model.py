@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from types import ModuleType, TracebackType
 
 from aipc.answer import Answer
@@ -13,13 +15,13 @@ from aipc.devices.known import NotAvailable
 from aipc.engines import Capabilities, LoadOptions, Sampling, Session
 from aipc.errors import ContextLengthError, EmptyPromptError, EngineError, UsageError
 from aipc.progress import Progress, silent
-from aipc.prompt import Prompt, checked_messages, checked_text
+from aipc.prompt import Prompt, checked_messages, checked_stops, checked_text
 from aipc.quant.recipe import Recipe
 from aipc.ready import ReadyModel, ready_model
 from aipc.tokenizer.streaming import StopStrings
 
 USUAL_MAX_TOKENS = 1024
-KV_CACHE_BYTES_PER_ELEMENT = 1  # OpenVINO keeps the CPU's KV cache in 8 bits unless told otherwise
+KV_CACHE_BYTES_PER_ELEMENT = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}  # by the property KV_CACHE_PRECISION
 
 
 def load(
@@ -41,8 +43,19 @@ def load(
     `properties` go to the engine. Raises a leaf of `AipcError`.
     """
     recipe = Recipe(weights, group_size, ratio, symmetric, all_layers)
+    _check_target(device, properties)
     ready = ready_model(str(model) if model is not None else None, recipe, progress=progress)
     return load_ready(ready, device=device, properties=properties or {}, progress=progress)
+
+
+def _check_target(device: object, properties: object) -> None:
+    if not isinstance(device, str):
+        raise UsageError("device", expected="a name, such as 'cpu'", found=device)
+    if properties is None:
+        return
+    texts = [*properties, *properties.values()] if isinstance(properties, Mapping) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise UsageError("properties", expected="a mapping of names to values, all texts", found=repr(properties))
 
 
 def load_ready(ready: ReadyModel, *, device: str, properties: Mapping[str, str], progress: Progress) -> Model:
@@ -54,7 +67,7 @@ def load_ready(ready: ReadyModel, *, device: str, properties: Mapping[str, str],
         context_tokens=ready.context_tokens, properties=properties, rope_switch_tokens=ready.rope_switch_tokens
     )
     session = _engine_of(ready.path).load(ready.path, device, options)
-    return Model(ready, chat, session, load_s=time.perf_counter() - begun)
+    return Model(ready, chat, session, load_s=time.perf_counter() - begun, properties=properties)
 
 
 def _engine_of(path: Path) -> ModuleType:
@@ -72,13 +85,27 @@ def _engine_of(path: Path) -> ModuleType:
 
 
 class Model:
-    """A model on a device, with its tokenizer and chat template. A context manager; one answer at a time."""
+    """A model on a device, with its tokenizer and chat template. A context manager.
 
-    def __init__(self, ready: ReadyModel, chat: Chat, session: Session, *, load_s: float) -> None:
+    One answer at a time: a new one closes the one before it. `properties` are those that the session was loaded with.
+    """
+
+    def __init__(
+        self,
+        ready: ReadyModel,
+        chat: Chat,
+        session: Session,
+        *,
+        load_s: float,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
         self.ready = ready
         self.chat = chat
         self.session = session
         self.load_s = load_s
+        self._properties = properties or {}
+        self._former: weakref.ref[Answer] | None = None  # weak: one that is given up frees the engine at once
+        self._exchange = Lock()
 
     @property
     def name(self) -> str:
@@ -102,12 +129,13 @@ class Model:
         logprobs: bool = False,
         raw: bool = False,
     ) -> Answer:
-        """Start an answer; iterate over it for its steps.
+        """Start an answer; iterate over it for its steps. It closes the answer before it, if that has not ended.
 
         `prompt` is one user message, or a conversation of messages with a role and a content. With `raw`, or for a
         model without a chat template, a text is continued as it is. `max_tokens` None is what the context leaves, at
         most 1024. `temperature` 0 is greedy. The answer ends before the `stop` text, or any of them. Raises
-        `EmptyPromptError`, `ContextLengthError` or `UsageError` before anything is computed, and `TemplateError`.
+        `EmptyPromptError`, `ContextLengthError` or `UsageError` before anything is computed or closed, and
+        `TemplateError`.
         """
         prompt_ids = self.prompt_ids(prompt, raw=raw)
         sampling = Sampling(
@@ -120,7 +148,16 @@ class Model:
             stop_token_ids=self.chat.tokenizer.stop_token_ids,
             logprobs=logprobs,
         )
-        return Answer(self, prompt_ids, sampling, StopStrings([stop] if isinstance(stop, str) else stop))
+        answer = Answer(self, prompt_ids, sampling, StopStrings(checked_stops(stop)))
+        self._close_former(answer)
+        return answer
+
+    def _close_former(self, answer: Answer) -> None:
+        with self._exchange:
+            former = self._former() if self._former is not None else None
+            self._former = weakref.ref(answer)
+        if former is not None:
+            former.close_and_wait()
 
     def generate(
         self,
@@ -177,11 +214,24 @@ class Model:
         return min(room, USUAL_MAX_TOKENS) if max_tokens is None else max_tokens
 
     def bytes_per_token(self, tokens: int) -> int | NotAvailable:
-        """Bytes that decoding one token reads after `tokens` tokens: the weights, and the KV cache at 8 bits."""
+        """Bytes that decoding one token reads after `tokens` tokens: the weights, and the window of the KV cache."""
         weights, kv_elements = self.ready.weight_bytes_per_token, self.ready.kv_elements_per_token
         if weights is None or kv_elements is None:
             return NotAvailable("the directory has no aipc manifest")
-        return weights + kv_elements * KV_CACHE_BYTES_PER_ELEMENT * tokens
+        element_bytes = self._kv_cache_bytes_per_element()
+        if isinstance(element_bytes, NotAvailable):
+            return element_bytes
+        window = self.ready.sliding_window
+        return weights + kv_elements * element_bytes * (tokens if window is None else min(tokens, window))
+
+    def _kv_cache_bytes_per_element(self) -> int | NotAvailable:
+        precision = self._properties.get("KV_CACHE_PRECISION")
+        if precision is not None:
+            unknown = NotAvailable(f"the size of a KV cache of {precision} is not known")
+            return KV_CACHE_BYTES_PER_ELEMENT.get(precision.upper(), unknown)
+        if self.session.device != "CPU" or "EXECUTION_MODE_HINT" in self._properties:
+            return NotAvailable("OpenVINO does not say in which precision it keeps the KV cache")
+        return KV_CACHE_BYTES_PER_ELEMENT["U8"]  # OpenVINO's default on a CPU
 
     def warm_up(self) -> None:
         """Run the slow first inference now; may be called from another thread."""

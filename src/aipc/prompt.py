@@ -37,6 +37,14 @@ def checked_text(text: str, what: str) -> str:
     return text
 
 
+def checked_stops(stop: str | Sequence[str]) -> list[str]:
+    """The texts to stop before. Raises `UsageError` for anything but a text or several."""
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, Sequence) or not all(isinstance(text, str) for text in stops):
+        raise UsageError("stop", expected="a text or a list of texts", found=repr(stop))
+    return list(stops)
+
+
 def _message(item: Message | Mapping[str, str], index: int) -> Message:
     what = f"message {index}"
     if isinstance(item, Message):

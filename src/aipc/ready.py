@@ -32,6 +32,7 @@ class ReadyModel:
     """A converted directory and the facts of it that running it needs.
 
     `weight_bytes_per_token` and `kv_elements_per_token` are None where the directory does not tell them.
+    `sliding_window` is the most tokens of the KV cache that a token attends to, None for all.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ReadyModel:
     rope_switch_tokens: int | None
     weight_bytes_per_token: int | None
     kv_elements_per_token: int | None
+    sliding_window: int | None = None
 
 
 def ready_model(model: str | None, recipe: Recipe, *, progress: Progress) -> ReadyModel:
@@ -100,4 +102,5 @@ def read_facts(name: str, path: Path) -> ReadyModel:
         rope_switch_tokens=architecture.rope_switch_tokens if architecture else None,
         weight_bytes_per_token=manifest.weight_bytes_per_token if manifest else None,
         kv_elements_per_token=architecture.kv_elements_per_token if architecture else None,
+        sliding_window=getattr(architecture, "sliding_window", None),  # not every family has one
     )

@@ -25,6 +25,7 @@ from aipc.errors import (
     MissingPackageError,
     UsageError,
 )
+from aipc.monitor.statistics import from_steps
 
 PROMPT = list(range(5, 45))
 OPTIONS = LoadOptions(context_tokens=256, properties=EXACT)
@@ -141,6 +142,15 @@ def test_closing_the_session_ends_an_open_stream_with_an_error(tiny_model_dir: P
             session.stream(PROMPT, Sampling(max_tokens=2))
 
 
+def test_a_closed_session_computes_no_further_token_with_logprobs(tiny_model_dir: Path) -> None:
+    session = engine.load(tiny_model_dir, "CPU", OPTIONS)
+    stream = session.stream(PROMPT, Sampling(max_tokens=200, logprobs=True))
+    next(stream)
+    session.close()
+    with pytest.raises(EngineError, match="closed"):
+        next(stream)
+
+
 def test_a_second_stream_is_refused_while_one_is_open(session: engine.OpenVINOSession) -> None:
     first = session.stream(PROMPT, Sampling(max_tokens=200))
     next(first)
@@ -236,6 +246,24 @@ def test_nothing_is_printed(tiny_model_dir: Path, capfd: pytest.CaptureFixture[s
 def test_the_session_knows_its_device(session: engine.OpenVINOSession) -> None:
     assert (session.engine, session.device) == ("openvino", "CPU")
     assert session.device_name not in ("", "CPU")
+
+
+def test_a_rehearsal_of_the_npu_does_not_pass_for_the_npu(tiny_model_dir: Path) -> None:
+    with engine.load(tiny_model_dir, "NPU", LoadOptions(context_tokens=256, properties=NPU_ON_CPU)) as session:
+        assert (session.device, session.device_name) == ("NPU", "rehearsal of the NPU's pipeline on the CPU")
+        steps = list(session.stream(PROMPT, Sampling(max_tokens=2)))
+        facts = from_steps(
+            steps,
+            session,
+            started_s=0.0,
+            prompt_tokens=len(PROMPT),
+            load_s=0.0,
+            peak_memory_bytes=1,
+            bytes_per_token=1,
+            memory_bandwidth_bytes_per_s=1.0,
+        ).to_json()
+    assert facts["device_name"] == "rehearsal of the NPU's pipeline on the CPU"
+    assert facts["bandwidth_share"] is None
 
 
 @pytest.fixture(scope="module")

@@ -49,10 +49,21 @@ def test_a_negative_token_is_refused_without_a_known_vocabulary() -> None:
         {"top_k": -1},
         {"repetition_penalty": 0.0},
         {"seed": -1},
+        {"seed": 0.5},
+        {"top_k": 10**20},
+        {"top_k": 1.5},
+        {"max_tokens": "5"},
+        {"max_tokens": True},
+        {"temperature": "1"},
+        {"temperature": None},
+        {"temperature": 1e-7},  # its float32 quotients overflow
+        {"temperature": 10**400},
+        {"top_p": "1"},
+        {"repetition_penalty": None},
     ],
 )
-def test_a_sampling_value_out_of_range_is_named(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=next(iter(wrong))):
+def test_a_sampling_value_out_of_range_is_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(wrong))}: expected .*, found "):
         checked_request([1], Sampling(**{"max_tokens": 1, **wrong}), ANYTHING)
 
 

@@ -16,7 +16,7 @@ UNKNOWN = NotAvailable("a test")
 TIMES = st.floats(min_value=0, max_value=1e6)
 
 
-def statistics(times: list[float], **changes: object) -> Statistics:
+def statistics(times: list[float], *, device: str = "CPU", **changes: object) -> Statistics:
     facts = {
         "started_s": 10.0,
         "prompt_tokens": 100,
@@ -26,7 +26,7 @@ def statistics(times: list[float], **changes: object) -> Statistics:
         "memory_bandwidth_bytes_per_s": 4e10,
         **changes,
     }
-    return from_steps([Step(1, time) for time in times], FakeSession([1]), **facts)
+    return from_steps([Step(1, time) for time in times], FakeSession([1], device=device), **facts)
 
 
 def test_known_times_give_known_speeds() -> None:
@@ -64,6 +64,13 @@ def test_the_bandwidth_share_needs_both_its_parts(missing: str) -> None:
     assert statistics([12.0, 12.1], **{missing: UNKNOWN}).bandwidth_share == UNKNOWN
 
 
+@pytest.mark.parametrize("device", ["GPU", "GPU.1", "NPU"])
+def test_another_device_has_no_share_of_the_cpus_bandwidth(device: str) -> None:
+    share = statistics([12.0, 12.1], device=device).bandwidth_share
+    assert isinstance(share, NotAvailable)
+    assert "CPU" in share.reason
+
+
 def test_json_has_null_for_what_is_not_available_and_never_zero() -> None:
     answer = statistics([12.0], peak_memory_bytes=UNKNOWN)
     fields = json.loads(json.dumps(answer.to_json()))
@@ -76,7 +83,7 @@ def test_json_has_null_for_what_is_not_available_and_never_zero() -> None:
         "time_per_output_token_ms_p95",
         "bandwidth_share",
     }
-    assert fields["device"] == "FAKE"
+    assert fields["device"] == "CPU"
 
 
 def test_json_has_the_same_keys_whatever_is_known() -> None:

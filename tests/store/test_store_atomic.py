@@ -314,3 +314,20 @@ def test_the_manifest_says_who_wrote_it_and_when(destination):
     manifest: Manifest = read_manifest(write_model(destination))
     assert manifest.aipc_version.count(".") >= 1
     assert manifest.created.endswith("+00:00")
+
+
+def test_a_replacement_whose_last_rename_fails_leaves_the_old_model(destination, monkeypatch):
+    write_model(destination)
+    renames = []
+
+    def fail_at_the_second(source, target):
+        renames.append(target)
+        if len(renames) == 2:
+            raise StoreError("injected")
+        source.rename(target)
+
+    monkeypatch.setattr("aipc.store.atomic.rename", fail_at_the_second)
+    with pytest.raises(StoreError, match="injected"):
+        write_model(destination, contents={"new.bin": b"new"}, force=True)
+    assert "new.bin" not in verify(destination).manifest.files
+    assert left_beside(destination) == {"tiny"}

@@ -96,14 +96,23 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     # Where Jinja comes by while a template runs. The names of the first parameters are its own.
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(
+        __self,  # noqa: N805
+        __context: Any,
+        __obj: Any,
+        *args: Any,
+        _loop_vars: Any = None,  # Jinja adds these two within loops and blocks; they are no arguments of the call
+        _block_vars: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         __self.tick()
         __self.bounded(args)  # they come back together as a macro's `varargs` and `kwargs`
         __self.bounded(kwargs)
         owner = getattr(__obj, "__self__", None)
         if isinstance(owner, str):
             return __self.bounded(__self._call_str_method(owner, __obj, args, kwargs))
-        return __self.bounded(super().call(__context, __obj, *args, **kwargs))
+        scope = {"_loop_vars": _loop_vars, "_block_vars": _block_vars}
+        return __self.bounded(super().call(__context, __obj, *args, **scope, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         self.tick()

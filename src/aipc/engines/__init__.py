@@ -18,8 +18,9 @@ from typing import Protocol
 class Sampling:
     """How the next token is chosen, and when to stop.
 
-    `temperature` 0 is greedy. `top_k` 0 and `top_p` 1.0 switch those filters off. `max_tokens` counts generated
-    tokens. Generation also ends at any of `stop_token_ids`, which is yielded as the last step.
+    `temperature` 0 is greedy, and one below 1e-6 is refused. `top_k` 0 and `top_p` 1.0 switch those filters off.
+    `max_tokens` counts generated tokens. Generation also ends at any of `stop_token_ids`, which is yielded as the last
+    step.
     """
 
     max_tokens: int = 512

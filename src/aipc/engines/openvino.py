@@ -49,7 +49,7 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OpenVINOSession:
     return OpenVINOSession(
         pipeline,
         device=device_id,
-        device_name=full_name(core, device_id),
+        device_name=full_name(core, device_id, options.properties),
         capabilities=_capabilities(device_id, options, vocabulary_tokens=_vocabulary_tokens(model_dir)),
         rope_switch_tokens=options.rope_switch_tokens,
     )
@@ -162,7 +162,10 @@ class OpenVINOSession:
         input_ids = _tensor(tokens)
         config = generation_config(genai, sampling, max_tokens=run.max_tokens, seed=run.seed)
         if sampling.logprobs:
-            yield from pipeline.steps(input_ids, config, self._turn)
+            with closing(pipeline.steps(input_ids, config, self._turn)) as steps:
+                for step in steps:
+                    yield step
+                    self._open_pipeline()  # closed meanwhile: nothing more is computed
         else:
             yield from self._run_on_thread(
                 TokenThread(

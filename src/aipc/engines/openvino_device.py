@@ -42,8 +42,17 @@ def _why_not(core: Any, device: str) -> str | None:
     return None
 
 
-def full_name(core: Any, device: str) -> str:
-    """The name a person knows the device by, or its id when OpenVINO offers none (an NPU that is only rehearsed)."""
+def full_name(core: Any, device: str, properties: Mapping[str, str]) -> str:
+    """The name a person knows the device by, or its id when OpenVINO offers none.
+
+    An NPU's pipeline that runs on another device is called what it is, so that no number passes for the NPU's.
+    """
+    if device == "NPU" and NPU_REHEARSAL in properties:
+        stand_ins = [name.strip() for name in properties[NPU_REHEARSAL].split(",")]
+        is_there = any(str(name).startswith("NPU") for name in core.available_devices)
+        if "NPU" not in stand_ins or not is_there:
+            others = ", ".join(name for name in stand_ins if name != "NPU")
+            return f"rehearsal of the NPU's pipeline on the {others}"
     try:
         return str(core.get_property(device, "FULL_DEVICE_NAME"))
     except RuntimeError:

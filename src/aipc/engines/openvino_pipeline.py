@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ class Pipeline(Protocol):
     def generate(self, input_ids: Any, config: Any, streamer: Any) -> None:
         """Run to the end, or until the streamer cancels. Other threads can run meanwhile."""
 
-    def steps(self, input_ids: Any, config: Any, turn: Lock) -> Iterator[Step]:
+    def steps(self, input_ids: Any, config: Any, turn: Lock) -> Generator[Step, None, None]:
         """Steps with their log-probabilities. `turn` is held while the device computes."""
         ...
 
@@ -47,7 +47,7 @@ class PagedPipeline:
     def generate(self, input_ids: Any, config: Any, streamer: Any) -> None:
         self._pipeline.generate([input_ids], [config], streamer)
 
-    def steps(self, input_ids: Any, config: Any, turn: Lock) -> Iterator[Step]:
+    def steps(self, input_ids: Any, config: Any, turn: Lock) -> Generator[Step, None, None]:
         return stepped(self._pipeline, lambda: self._pipeline.add_request(0, input_ids, config), turn=turn)
 
 
@@ -72,5 +72,5 @@ class StaticPipeline:
     def generate(self, input_ids: Any, config: Any, streamer: Any) -> None:
         self._pipeline.generate(input_ids, config, streamer)
 
-    def steps(self, input_ids: Any, config: Any, turn: Lock) -> Iterator[Step]:
+    def steps(self, input_ids: Any, config: Any, turn: Lock) -> Generator[Step, None, None]:
         raise UsageError("the NPU gives no log-probabilities", try_next="--device cpu")

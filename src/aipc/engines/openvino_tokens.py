@@ -8,7 +8,7 @@ on a thread of its own. Only `step()` gives log-probabilities, so it is used whe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Thread, main_thread
 from typing import Any
@@ -65,7 +65,8 @@ class TokenThread:
     def close(self) -> None:
         """Stop the engine at its next token, and wait until it has."""
         self.cancel()
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(POLL_S)
 
 
 def _next(messages: SimpleQueue[Message]) -> Message:
@@ -94,7 +95,7 @@ def _streamer(genai: Any, messages: SimpleQueue[Message], cancelled: Event) -> A
     return QueueStreamer()
 
 
-def stepped(pipeline: Any, request: Callable[[], Any], *, turn: Lock) -> Iterator[Step]:
+def stepped(pipeline: Any, request: Callable[[], Any], *, turn: Lock) -> Generator[Step, None, None]:
     """Steps with their log-probabilities, each computed when it is asked for.
 
     `request` adds a request to the `ContinuousBatchingPipeline` and returns its handle. `turn` is held during calls.

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from aipc.engines import Capabilities, Sampling
 from aipc.errors import ContextLengthError, EmptyPromptError, UsageError
+
+# Engines divide logits by these as float32: by 1e-45 they become infinities, and the tokens noise.
+SMALLEST_FLOAT, LARGEST_FLOAT = 1e-6, 1e6
+LARGEST_TOP_K = 2**31 - 1
 
 
 def checked_request(prompt_ids: Sequence[int], sampling: Sampling, capabilities: Capabilities) -> list[int]:
     """`prompt_ids` as a list, when the session can carry the request out to its last token.
 
     Raises `EmptyPromptError`, `ContextLengthError`, or `UsageError` for an id outside the vocabulary, a sampling value
-    out of its range, or log-probabilities where the device has none.
+    of another type or out of its range, or log-probabilities where the device has none. A temperature above 0 and
+    below 1e-6 is refused, as float32 cannot sample with it; 0 is greedy.
     """
     prompt = [int(token_id) for token_id in prompt_ids]
     if not prompt:
@@ -49,21 +55,33 @@ def _check_vocabulary(prompt: list[int], vocabulary_tokens: int | None) -> None:
 
 
 def _check_sampling(sampling: Sampling, capabilities: Capabilities) -> None:
+    floats = f"from {SMALLEST_FLOAT:g} to {LARGEST_FLOAT:g}"
     ranges = (
-        ("max_tokens", sampling.max_tokens, sampling.max_tokens >= 1, "1 or more"),
-        ("temperature", sampling.temperature, 0 <= sampling.temperature < float("inf"), "0 (greedy) or more"),
-        ("top_p", sampling.top_p, 0 < sampling.top_p <= 1, "above 0 and at most 1"),
-        ("top_k", sampling.top_k, sampling.top_k >= 0, "0 (off) or more"),
+        ("max_tokens", _is_count(sampling.max_tokens, least=1), "a whole number, 1 or more"),
+        ("temperature", sampling.temperature == 0 or _is_float(sampling.temperature), f"0 (greedy), or {floats}"),
+        ("top_p", _is_number(sampling.top_p) and 0 < sampling.top_p <= 1, "above 0 and at most 1"),
+        ("top_k", _is_count(sampling.top_k, most=LARGEST_TOP_K), f"a whole number, 0 (off) to {LARGEST_TOP_K}"),
+        ("repetition_penalty", _is_float(sampling.repetition_penalty), f"{floats} (1 is off)"),
         (
-            "repetition_penalty",
-            sampling.repetition_penalty,
-            0 < sampling.repetition_penalty < float("inf"),
-            "above 0 (1 is off)",
+            "seed",
+            sampling.seed is None or _is_count(sampling.seed, most=2**63 - 1),
+            "a whole number from 0 to 2^63 − 1",
         ),
-        ("seed", sampling.seed, sampling.seed is None or 0 <= sampling.seed < 2**63, "0 to 2^63 − 1"),
     )
-    for name, value, is_fine, expected in ranges:
+    for name, is_fine, expected in ranges:
         if not is_fine:
-            raise UsageError(name, expected=expected, found=value)
+            raise UsageError(name, expected=expected, found=repr(getattr(sampling, name)))
     if sampling.logprobs and not capabilities.logprobs:
         raise UsageError("this device gives no log-probabilities", try_next="--device cpu")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_float(value: object) -> bool:
+    return _is_number(value) and SMALLEST_FLOAT <= value <= LARGEST_FLOAT
+
+
+def _is_count(value: object, *, least: int = 0, most: float = float("inf")) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

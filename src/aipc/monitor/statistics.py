@@ -11,6 +11,7 @@ from aipc.engines import Session, Step
 
 TOO_FEW = NotAvailable("fewer than two tokens were generated")
 NO_TOKEN = NotAvailable("no token was generated")
+NOT_THE_CPU = NotAvailable("the bandwidth was measured by the CPU, and the model ran elsewhere")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Statistics:
 
     `prefill_tokens_per_s` is the prompt's tokens by the time to the first token: tokens that a prefix cache saved
     count as done. `decode_tokens_per_s` is of the tokens after the first one. `bytes_per_token` is what decoding one
-    token reads (weights and KV cache), and `bandwidth_share` the share of `memory_bandwidth_bytes_per_s` that it makes.
+    token reads (weights and KV cache), and `bandwidth_share` the share of `memory_bandwidth_bytes_per_s` that it makes;
+    that bandwidth is the CPU's, so other devices have no share.
     """
 
     engine: str
@@ -112,7 +114,11 @@ def from_steps(
         peak_memory_bytes=peak_memory_bytes,
         bytes_per_token=bytes_per_token,
         memory_bandwidth_bytes_per_s=memory_bandwidth_bytes_per_s,
-        bandwidth_share=_bandwidth_share(bytes_per_token, decode, memory_bandwidth_bytes_per_s),
+        bandwidth_share=(
+            _bandwidth_share(bytes_per_token, decode, memory_bandwidth_bytes_per_s)
+            if session.device == "CPU"
+            else NOT_THE_CPU
+        ),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,8 @@ class Recipe:
     all_layers: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.weights in WEIGHT_FORMATS, "--weights", f"one of {', '.join(WEIGHT_FORMATS)}", self.weights)
+        _require(self.weights in WEIGHT_FORMATS, "--weights", f"one of {', '.join(WEIGHT_FORMATS)}", repr(self.weights))
+        self._check_types()
         _require(0 <= self.ratio <= 1, "--ratio", "a number from 0 to 1", self.ratio)
         if self.weights != "int4":
             only = f"only with --weights int4, not {self.weights}"
@@ -49,6 +50,14 @@ class Recipe:
             _require(self.group_size in GROUP_SIZES, "--group-size", f"one of {sizes}", self.group_size)
         if self.weights == "fp16":
             _require(self.symmetric is None, "--sym/--asym", "only with --weights int8 or int4, not fp16", "one")
+
+    def _check_types(self) -> None:
+        is_number = isinstance(self.ratio, (int, float)) and not isinstance(self.ratio, bool)
+        _require(is_number, "--ratio", "a number from 0 to 1", repr(self.ratio))
+        is_count = self.group_size is None or type(self.group_size) is int
+        _require(is_count, "--group-size", "a whole number", repr(self.group_size))
+        _require(self.symmetric in (None, True, False), "--sym/--asym", "True, False or None", repr(self.symmetric))
+        _require(isinstance(self.all_layers, bool), "--all-layers", "True or False", repr(self.all_layers))
 
     @property
     def linear_scheme(self) -> Scheme:
@@ -140,14 +149,3 @@ class Recipe:
 def _require(holds: bool, flag: str, expected: str, found: object) -> None:
     if not holds:
         raise RecipeError(flag, expected=expected, found=found)
-
-
-def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that a manifest records."""
-    return Recipe(
-        weights=values["weights"],
-        group_size=values["group_size"],
-        ratio=values["ratio"],
-        symmetric=values["symmetric"],
-        all_layers=values["all_layers"],
-    )

@@ -89,7 +89,12 @@ class Writing:
         aside = hidden(self.destination, "old")
         if self.destination.is_dir():
             rename(self.destination, aside)
-        rename(self.directory, self.destination)
+        try:
+            rename(self.directory, self.destination)
+        except BaseException:
+            if aside.is_dir():
+                rename(aside, self.destination)  # the old model stays until the new one is there
+            raise
         _flush_directory(self.destination.parent)
         # From here on the model is whole: what is left of the old one goes now, or with the next writing.
         shutil.rmtree(aside, ignore_errors=True)
