@@ -20,7 +20,7 @@ from aipc.graph.openvino.bin import write_bin
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
 from aipc.quant.recipe import Recipe
-from aipc.store import FileHasher, FileRecord, Manifest, Origin, Source, download, origin_of, resolve, writing
+from aipc.store import FileHasher, Manifest, Origin, Source, download, origin_of, resolve, writing
 
 WEIGHTS_FILE = "openvino_model.bin"
 
@@ -119,12 +119,12 @@ def write_model(
         ir = _graph(plan)
         needed_bytes = ir.bin_bytes + len(ir.xml) + _companion_bytes(checkpoint.path)
         with writing(destination, needed_bytes=needed_bytes, force=force) as task:
-            record = _write_weights(task.directory, ir, checkpoint, plan, progress)
+            hasher = _write_weights(task.directory, ir, checkpoint, plan, progress)
             (task.directory / "openvino_model.xml").write_text(ir.xml, encoding="utf-8")
             _copy_companions(checkpoint, task.directory)
-            with ThreadPoolExecutor(1) as beside:  # hashing keeps one core busy, Python another
+            with ThreadPoolExecutor(1) as beside:  # reading back keeps one core busy, Python another
                 tokenizer = beside.submit(_write_tokenizer, checkpoint.path, task.directory)
-                task.check(WEIGHTS_FILE, record, progress=at_stage(progress, "verify"))
+                record = task.check(WEIGHTS_FILE, hasher, progress=at_stage(progress, "verify"))
                 progress("tokenizer", 0, 0)
                 tokenizer.result()
             manifest = Manifest(
@@ -164,13 +164,13 @@ def _graph(plan: Plan) -> Ir:
     return graph.finish(name="aipc", notes={"version": metadata.version("aipc"), "recipe": plan.recipe.label})
 
 
-def _write_weights(directory: Path, ir: Ir, checkpoint: Checkpoint, plan: Plan, progress: Progress) -> FileRecord:
+def _write_weights(directory: Path, ir: Ir, checkpoint: Checkpoint, plan: Plan, progress: Progress) -> FileHasher:
     hasher = FileHasher(ir.bin_bytes)
     total_bytes = sum(checkpoint.stored(planned.use.weight).size_bytes for planned in plan.weights)
     advance = _counter(progress, "quantise", total_bytes)
     with (directory / WEIGHTS_FILE).open("wb", buffering=0) as file:
         write_bin(file, ir, checkpoint, threads=plan.threads, wrote=hasher.update, advance=advance)
-    return hasher.result()
+    return hasher
 
 
 def _counter(progress: Progress, stage: str, total_bytes: int) -> Callable[[int], None]:

@@ -35,7 +35,11 @@ def write_model(
     return destination
 
 
-def record_of(data: bytes):
+def hasher_of(data: bytes) -> FileHasher:
     hasher = FileHasher(len(data))
     hasher.update(data)
-    return hasher.result()
+    return hasher
+
+
+def record_of(data: bytes):
+    return hasher_of(data).result()

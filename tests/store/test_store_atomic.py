@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from model_files import WEIGHTS, manifest_of, record_of, write_model
+from model_files import WEIGHTS, hasher_of, manifest_of, record_of, write_model
 
 from aipc.errors import DiskSpaceError, IntegrityError, StoreBusyError, StoreError, UsageError
 from aipc.store import MANIFEST, Manifest, integrity, models, read_manifest, verify, writing
@@ -57,7 +57,7 @@ def test_a_disk_that_does_not_hold_what_was_written_is_noticed(destination, kept
         if kept is not None:
             (task.directory / "a.bin").write_bytes(kept)
         if early:
-            task.check("a.bin", record_of(WEIGHTS))
+            task.check("a.bin", hasher_of(WEIGHTS))
         task.commit(manifest_of(files={"a.bin": record_of(WEIGHTS)}))
     assert left_beside(destination) == set()
 
@@ -66,7 +66,7 @@ def test_a_checked_file_is_not_read_again_and_counts_all_the_same(destination, m
     with writing(destination, needed_bytes=1) as task:
         (task.directory / "a.bin").write_bytes(WEIGHTS)
         (task.directory / "b.bin").write_bytes(b"b")
-        task.check("a.bin", record_of(WEIGHTS))
+        task.check("a.bin", hasher_of(WEIGHTS))
         read = []
         monkeypatch.setattr(integrity, "hash_file", lambda path, advance: read.append(path.name) or record_of(b"b"))
         task.commit(manifest_of(files={"a.bin": record_of(WEIGHTS), "b.bin": record_of(b"b")}))

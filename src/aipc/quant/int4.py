@@ -42,14 +42,15 @@ class Int4:
         scratch = scratch or Scratch()
         row_count, columns = rows.shape
         group_size = self.columns_per_group(columns)
-        values = rows.float32(out=scratch.array("values", rows.shape, np.float32))
-        groups = values.reshape(row_count, columns // group_size, group_size)
+        # Two codes share a byte, so even and odd columns are kept apart: (2, rows, groups, columns of a group / 2)
+        halves = rows.float32_halves(scratch.array("halves", (2, row_count * columns // 2), np.float32))
+        groups = halves.reshape(2, row_count, columns // group_size, group_size // 2)
         codes = scratch.array("codes", groups.shape, np.int8)
         if self.symmetric:
             scale, zero_point = _symmetric_codes(groups, rows.farthest(group_size), codes), None
         else:
             scale, zero_point = _asymmetric_codes(groups, *rows.extremes(group_size), codes)
-        return Packed(pack_nibbles(codes.view(np.uint8).reshape(row_count, columns)), scale, zero_point)
+        return Packed(_packed(codes.view(np.uint8)).reshape(row_count, columns // 2), scale, zero_point)
 
     def dequantize(self, packed: Packed) -> Float32:
         nibbles = unpack_nibbles(packed.data)
@@ -60,11 +61,15 @@ class Int4:
 
 def pack_nibbles(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(rows, columns) of codes, of which the low four bits count, to (rows, columns / 2)."""
-    pairs = codes.view("<u2")
-    low_nibbles = np.bitwise_and(pairs, np.uint16(0x0F0F))
-    shifted = np.right_shift(low_nibbles, 4)
-    np.bitwise_or(low_nibbles, shifted, out=low_nibbles)
-    return low_nibbles.astype(np.uint8)  # keeps the low byte
+    return _packed(np.stack([codes[:, 0::2], codes[:, 1::2]]))
+
+
+def _packed(halves: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The low nibbles of `halves[0]` and `halves[1]` in one byte, the former's below. `halves` is overwritten."""
+    low, high = halves
+    np.bitwise_and(low, np.uint8(0x0F), out=low)
+    np.left_shift(high, np.uint8(4), out=high)
+    return np.bitwise_or(low, high)
 
 
 def unpack_nibbles(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -79,8 +84,7 @@ def _symmetric_codes(groups: Float32, farthest: Float32, codes: Codes) -> NDArra
     require_finite(farthest)
     scale = half_precision(farthest / np.float32(-8))  # (rows, groups)
     np.multiply(groups, inverse(scale)[..., None], out=groups)
-    np.rint(groups, out=groups)
-    np.copyto(codes, groups, casting="unsafe")
+    np.rint(groups, out=codes, casting="unsafe")
     np.clip(codes, np.int8(-8), np.int8(7), out=codes)  # +8, and ±9… where a subnormal scale lost its last bits
     return scale
 
@@ -94,7 +98,6 @@ def _asymmetric_codes(
     zero_point = np.clip(np.rint(-lowest * per_scale), 0, 15)
     np.multiply(groups, per_scale[..., None], out=groups)
     np.add(groups, zero_point[..., None], out=groups)
-    np.rint(groups, out=groups)
-    np.copyto(codes, groups, casting="unsafe")
+    np.rint(groups, out=codes, casting="unsafe")
     np.clip(codes, np.int8(0), np.int8(15), out=codes)
     return scale, zero_point.astype(np.uint8)

@@ -46,9 +46,10 @@ def _quantize_symmetric(values: Float32, farthest: Float32) -> Packed:
     require_finite(farthest)
     scale = half_precision(farthest / np.float32(-128))  # (rows, 1)
     np.multiply(values, inverse(scale), out=values)
-    np.rint(values, out=values)
-    np.clip(values, np.float32(-128), np.float32(127), out=values)
-    return Packed(values.astype(np.int8).view(np.uint8), scale)
+    np.minimum(values, np.float32(127), out=values)  # +128, where two values of a row are nearly opposite
+    codes = np.empty(values.shape, np.int8)
+    np.rint(values, out=codes, casting="unsafe")
+    return Packed(codes.view(np.uint8), scale)
 
 
 def _quantize_asymmetric(values: Float32, lowest: Float32, highest: Float32) -> Packed:
@@ -58,6 +59,7 @@ def _quantize_asymmetric(values: Float32, lowest: Float32, highest: Float32) -> 
     zero_point = np.clip(np.rint(-lowest * per_scale), 0, 255)
     np.multiply(values, per_scale, out=values)
     np.add(values, zero_point, out=values)
-    np.rint(values, out=values)
     np.clip(values, np.float32(0), np.float32(255), out=values)
-    return Packed(values.astype(np.uint8), scale, zero_point.astype(np.uint8))
+    codes = np.empty(values.shape, np.uint8)
+    np.rint(values, out=codes, casting="unsafe")
+    return Packed(codes, scale, zero_point.astype(np.uint8))

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aipc.errors import DiskSpaceError, IntegrityError, StoreBusyError, StoreError, UsageError
-from aipc.store.hashing import FileRecord, Progress, hash_file
+from aipc.store.hashing import FileHasher, FileRecord, Progress, crc32_of, hash_file
 from aipc.store.integrity import unlisted, verify_files, verify_sizes
 from aipc.store.manifest import MANIFEST, Manifest, to_json
 from aipc.store.names import validate_file_name
@@ -39,16 +39,38 @@ class Writing:
         self.committed = False
         self._checked: dict[str, FileRecord] = {}
 
-    def check(self, name: str, record: FileRecord, *, progress: Progress | None = None) -> None:
-        """Flush one finished file and compare it with its record now, so that `commit` need not.
+    def check(self, name: str, hasher: FileHasher, *, progress: Progress | None = None) -> FileRecord:
+        """Flush one finished file, read it back and compare it with what `hasher` saw being written; return its record.
 
-        For a large file, while other files are still being made. Raises as `commit` does.
+        For a large file, so that `commit` need not read it, and while other files are still being made. The
+        comparison is by CRC-32: what a disk or a memory does to bytes is no attack, and it costs a third of a sha256.
+        Raises as `commit` does.
         """
-        with ThreadPoolExecutor(1) as flushing:  # the disk works while the processor hashes
-            flushed = flushing.submit(_flush, self.directory / name)
-            self._verify({name: record}, progress)
+        record = hasher.result()
+        path = self.directory / name
+        with ThreadPoolExecutor(1) as flushing:  # the disk works while the processor reads
+            flushed = flushing.submit(_flush, path)
+            verify_sizes(self.directory, {name: record})
+            done_bytes = 0
+
+            def advance(step_bytes: int) -> None:
+                nonlocal done_bytes
+                done_bytes += step_bytes
+                if progress is not None:
+                    progress(done_bytes, record.size_bytes)
+
+            found = crc32_of(path, advance)
             flushed.result()
+        if found != hasher.crc32:
+            raise _not_what_was_written(
+                IntegrityError(
+                    f"{path} is not the file that was written",
+                    expected=f"CRC-32 {hasher.crc32:08x}",
+                    found=f"{found:08x}",
+                )
+            )
         self._checked[name] = record
+        return record
 
     def commit(self, manifest: Manifest, *, progress: Progress | None = None) -> Manifest:
         """Verify what was written, write the manifest last, and rename the directory into place.
@@ -78,12 +100,7 @@ class Writing:
         try:
             verify_files(self.directory, files, progress=progress)
         except IntegrityError as error:
-            raise IntegrityError(
-                error.what,
-                expected=error.expected,
-                found=error.found,
-                try_next="convert again; if it stays so, check this computer's disk and memory",
-            ) from error
+            raise _not_what_was_written(error) from error
 
     def _move_into_place(self) -> None:
         aside = hidden(self.destination, "old")
@@ -98,6 +115,15 @@ class Writing:
         _flush_directory(self.destination.parent)
         # From here on the model is whole: what is left of the old one goes now, or with the next writing.
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _not_what_was_written(error: IntegrityError) -> IntegrityError:
+    return IntegrityError(
+        error.what,
+        expected=error.expected,
+        found=error.found,
+        try_next="convert again; if it stays so, check this computer's disk and memory",
+    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ SAMPLE_OVER_BYTES = 16 * 1024 * 1024
 SAMPLE_BLOCKS = 64
 SAMPLE_BLOCK_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024  # stays in the second-level cache; larger chunks hash no faster
+_CRC_CHUNK_BYTES = 4 * 1024 * 1024  # so seldom that another thread's Python seldom holds it up
 
 # Called with bytes done and bytes in all; done never goes down, and ends at all.
 Progress = Callable[[int, int], None]
@@ -53,6 +55,7 @@ class FileHasher:
     def __init__(self, size_bytes: int) -> None:
         self._size_bytes = size_bytes
         self._done_bytes = 0
+        self.crc32 = 0  # of the bytes so far
         self._whole = hashlib.sha256()
         self._sample = hashlib.sha256()
         self._waiting = list(reversed(sample_offsets(size_bytes)))  # the next block is the last item
@@ -66,6 +69,7 @@ class FileHasher:
                 expected=f"{self._size_bytes:,} bytes",
                 found=f"{self._done_bytes + len(view):,} bytes or more",
             )
+        self.crc32 = zlib.crc32(view, self.crc32)
         self._whole.update(view)
         self._update_sample(view)
         self._done_bytes += len(view)
@@ -101,6 +105,18 @@ def hash_file(path: Path, advance: Callable[[int], None] | None = None) -> FileR
             if advance is not None:
                 advance(count)
     return hasher.result()
+
+
+def crc32_of(path: Path, advance: Callable[[int], None] | None = None) -> int:
+    """Read all of `path` and return its CRC-32, in a third of the time of `hash_file`."""
+    crc32 = 0
+    buffer = memoryview(bytearray(_CRC_CHUNK_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            crc32 = zlib.crc32(buffer[:count], crc32)
+            if advance is not None:
+                advance(count)
+    return crc32
 
 
 def hash_sample(path: Path) -> str:
