@@ -11,12 +11,14 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from guide.corpus import TRAINING_SEED, Corpus
@@ -24,7 +26,7 @@ from guide.curve import write_curve
 from guide.documents import Document
 from guide.export import write_checkpoint
 from guide.network import Network
-from guide.packing import Batch, Encoded, batches, encode
+from guide.packing import Batch, Encoded, batches, encode, repeats
 from guide.shape import Shape
 from guide.tokenizer import read_tokenizer, write_tokenizer
 
@@ -36,8 +38,11 @@ TOKENIZER_DOCUMENTS = 25_000
 
 @dataclass(frozen=True)
 class Plan:
-    """`rounding_from` is the share of the steps after which every other step sees weights rounded to INT4."""
+    """`copying_steps` come first, on repeated random tokens (see `repeats`). `rounding_from` is the share of the steps
+    after which every other step sees weights rounded to INT4.
+    """
 
+    copying_steps: int = 400
     documents: int = 120_000
     epochs: float = 1.0
     learning_rate: float = 3e-3
@@ -46,6 +51,19 @@ class Plan:
     gradient_norm: float = 1.0
     rounding_from: float = 0.8
     seed: int = TRAINING_SEED
+
+
+def weighted_loss(network: Network, ids: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Nats for each token that counts; all (rows, tokens)."""
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=has_fast_bfloat16(ids.device)):
+        logits = network(ids)
+    loss_of_token = functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+    return (loss_of_token * weights.flatten()).sum() / weights.sum()
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed by the processor itself; where it is not, it is slower than float32."""
+    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 @dataclass
@@ -60,11 +78,12 @@ class Run:
     step: int = 0
     trained_s: float = 0.0
     losses: list[float] = field(default_factory=list)
+    loss: Callable[[Network, Tensor, Tensor, Tensor], Tensor] = weighted_loss
 
     def __post_init__(self) -> None:
         self.optimizers = optimizers(self.network, self.plan)
         self.steps_per_epoch = len(batches(self.encoded, seed=self.plan.seed))
-        self.steps = max(1, round(self.plan.epochs * self.steps_per_epoch))
+        self.steps = self.plan.copying_steps + max(1, round(self.plan.epochs * self.steps_per_epoch))
 
     @property
     def save_path(self) -> Path:
@@ -72,8 +91,10 @@ class Run:
 
     def batches_from_here(self) -> Any:
         """Each epoch has an order of its own, so a step's batch depends on the plan alone."""
+        while self.step < self.plan.copying_steps:
+            yield repeats(seed=self.plan.seed, step=self.step)
         while self.step < self.steps:
-            epoch, done = divmod(self.step, self.steps_per_epoch)
+            epoch, done = divmod(self.step - self.plan.copying_steps, self.steps_per_epoch)
             yield from batches(self.encoded, seed=self.plan.seed + epoch)[done:]
 
     def save(self) -> None:
@@ -143,21 +164,13 @@ def train_step(run: Run, batch: Batch) -> float:
             group["lr"] = learning_rate(run.step, run.steps, run.plan)
     ids, targets = (torch.from_numpy(part).to(run.device).long() for part in (batch.ids, batch.targets))
     weights = torch.from_numpy(batch.weights).to(run.device)
-    with torch.autocast(run.device.type, torch.bfloat16, enabled=has_fast_bfloat16(run.device)):
-        logits = run.network(ids)
-    loss_of_token = functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    loss = (loss_of_token * weights.flatten()).sum() / weights.sum()
+    loss = run.loss(run.network, ids, targets, weights)
     run.network.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.plan.gradient_norm)
     for optimizer in run.optimizers:
         optimizer.step()
     return float(loss.detach())
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed by the processor itself; where it is not, it is slower than float32."""
-    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def train(run: Run, *, stop_after_s: float | None = None) -> bool:
@@ -225,6 +238,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=Plan.epochs)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as PyTorch chooses)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--no-compile", dest="compile", action="store_false", help="half as fast, but needs no C++ compiler"
+    )
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="stop then, to go on later")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -232,6 +248,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     plan = Plan(documents=arguments.documents, epochs=arguments.epochs)
     run = start(plan, arguments.out, torch.device(arguments.device))
+    if arguments.compile:
+        run.loss = torch.compile(weighted_loss, dynamic=False)
     run.resume()
     finished = train(run, stop_after_s=arguments.stop_after)
     write_curve(arguments.out / "loss.png", run.losses)
