@@ -1,5 +1,9 @@
 import contextlib
+import errno
 import hashlib
+import os
+import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -216,6 +220,42 @@ def test_what_is_not_whole_is_listed_with_its_reason_and_its_bytes():
     assert "openvino_model.bin" in listed["short"].problem
     assert MANIFEST in listed["bare"].problem
     assert "interrupted" in listed["killed"].problem and listed["killed"].size_bytes == 1
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_leftover_in_a_store_that_cannot_be_written_is_listed_with_what_is_not_known_of_it(monkeypatch, number):
+    store("whole")
+    files_at(models_directory() / ".killed.partial", "a.bin")
+    (models_directory() / ".killed.lock").touch()
+
+    def refuse(*values: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    killed, whole = models()
+    assert (killed.state, killed.size_bytes, whole.state) == ("incomplete", 1, "ok")
+    assert f"whether it is being written cannot be told: {os.strerror(number)}" in killed.problem
+
+
+def test_what_goes_away_while_it_is_listed_is_no_failure():
+    busy = models_directory() / ".busy.partial"
+    done = threading.Event()
+
+    def write_and_delete() -> None:
+        while not done.is_set():
+            busy.mkdir(parents=True)
+            for number in range(5):
+                (busy / f"{number}").touch()
+            shutil.rmtree(busy)
+
+    writer = threading.Thread(target=write_and_delete)
+    writer.start()
+    try:
+        for _ in range(1000):
+            assert [model.name for model in models()] in (["busy"], [])
+    finally:
+        done.set()
+        writer.join()
 
 
 def test_a_removed_model_is_gone_with_its_leftovers():

@@ -159,7 +159,10 @@ def locked(destination: Path, *, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def is_locked(destination: Path) -> bool:
-    """Whether another process is writing or removing `destination`; creates no file."""
+    """Whether another process is writing or removing `destination`; creates no file.
+
+    Raises `StoreError` where that cannot be told, as the lock may not be opened.
+    """
     if not hidden(destination, "lock").is_file():
         return False
     try:
