@@ -12,7 +12,7 @@ from model_files import WEIGHTS, manifest_of, record_of, write_model
 
 from aipc.errors import DiskSpaceError, IntegrityError, StoreBusyError, StoreError, UsageError
 from aipc.store import MANIFEST, Manifest, integrity, models, read_manifest, verify, writing
-from aipc.store.atomic import SPARE_BYTES, hidden, is_locked
+from aipc.store.atomic import SPARE_BYTES, hidden, is_locked, refuse_full_disk
 
 
 @pytest.fixture
@@ -205,6 +205,12 @@ def test_a_disk_too_full_is_refused_before_work_with_bytes_needed_and_free(desti
     with pytest.raises(DiskSpaceError, match=expected), writing(destination, needed_bytes=7_000_000_000):
         pytest.fail("work began")
     assert left_beside(destination) == set()
+
+
+def test_a_drive_that_is_not_there_is_named_and_not_looked_for_endlessly(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # as on Windows below a drive without a disk
+    with pytest.raises(StoreError, match=r"(?s)/drive/models.*no such disk.*try: "):
+        refuse_full_disk(Path("/drive/models"), 1)
 
 
 def test_a_disk_that_fills_up_while_writing_leaves_nothing_behind(destination):

@@ -214,9 +214,14 @@ def rename(source: Path, target: Path) -> None:
 
 
 def refuse_full_disk(directory: Path, needed_bytes: int) -> None:
-    """Raise `DiskSpaceError` when the disk of `directory` has less than `needed_bytes` and 64 MiB free."""
-    while not directory.exists():
-        directory = directory.parent
+    """Raise `DiskSpaceError` when the disk of `directory` has less than `needed_bytes` and 64 MiB free.
+
+    `directory` need not exist. Raises `StoreError` when its disk does not.
+    """
+    there = next((path for path in (directory, *directory.parents) if path.exists()), None)
+    if there is None:
+        raise StoreError(f"{directory} cannot be made", found="no such disk", try_next="give another directory")
+    directory = there
     if shutil.disk_usage(directory).free < needed_bytes + SPARE_BYTES:
         raise _disk_full(directory, needed_bytes)
 
