@@ -20,6 +20,7 @@ from aipc.graph.openvino.bin import write_bin
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
 from aipc.quant.recipe import Recipe
+from aipc.quoting import quoted
 from aipc.store import FileHasher, FileRecord, Manifest, Origin, Source, download, origin_of, resolve, writing
 
 WEIGHTS_FILE = "openvino_model.bin"
@@ -97,7 +98,7 @@ def local_checkpoint(source: Source, progress: Progress) -> tuple[Path, Origin]:
         f"{source.path} is already converted",
         expected="a Hugging Face checkpoint",
         found="a converted model",
-        try_next=f'aipc run -m {source.path} "…"',
+        try_next=f'aipc run -m {quoted(source.path)} "…"',
     )
 
 

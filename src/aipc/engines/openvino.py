@@ -19,6 +19,7 @@ from aipc.engines.openvino_tokens import POLL_S, TokenThread
 from aipc.engines.request import checked_request
 from aipc.errors import EngineError
 from aipc.openvino_import import first_useful_line, import_genai, import_openvino
+from aipc.quoting import quoted
 
 name = "openvino"
 
@@ -60,7 +61,7 @@ def _check_model(model_dir: Path) -> None:
         raise EngineError(
             f"{model_dir} holds no OpenVINO model",
             expected=MODEL_FILE,
-            try_next=f"aipc convert CHECKPOINT {model_dir}",
+            try_next=f"aipc convert CHECKPOINT {quoted(model_dir)}",
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aipc.errors import IntegrityError, StoreError
+from aipc.quoting import quoted
 from aipc.store.hashing import (
     SAMPLE_BLOCK_BYTES,
     SAMPLE_BLOCKS,
@@ -154,7 +155,7 @@ def _corrupt(path: Path, *, expected: str, found: str) -> IntegrityError:
         f"{path} is not the file that was written",
         expected=expected,
         found=found,
-        try_next=f"aipc models verify {path.parent.name} checks every byte; then convert the model again",
+        try_next=f"aipc models verify {quoted(path.parent)} checks every byte; then convert the model again",
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from aipc.errors import ConfigError, IntegrityError, ModelNotFoundError, StoreError, WeightError
+from aipc.quoting import quoted
 from aipc.store.library import models
 from aipc.store.manifest import Origin, read_manifest
 from aipc.store.names import GUIDE, is_model_name, model_path
@@ -80,7 +81,9 @@ def _directory(model: str) -> Source | None:
     if not model or not os.path.exists(path):  # noqa: PTH110
         return None
     if not path.is_dir():
-        raise ModelNotFoundError(f"{model} is a file", expected="a model's directory", try_next=f"-m {path.parent}")
+        raise ModelNotFoundError(
+            f"{model} is a file", expected="a model's directory", try_next=f"-m {quoted(path.parent)}"
+        )
     try:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
