@@ -14,9 +14,10 @@ from pathlib import Path
 
 from aipc.checkpoint import Checkpoint
 from aipc.config import ConfigFile
-from aipc.errors import CheckpointError, StoreError, UsageError
+from aipc.errors import StoreError, UsageError
 from aipc.graph.openvino import Ir, OpenVinoGraph
 from aipc.graph.openvino.bin import write_bin
+from aipc.graph.openvino.tokenizer_json import check_tokenizer
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
 from aipc.quant.recipe import Recipe
@@ -116,7 +117,7 @@ def write_model(
     _refuse_source_inside(destination, checkpoint_dir)
     with Checkpoint(checkpoint_dir) as checkpoint:
         plan = make_plan(checkpoint, recipe)
-        _require_tokenizer(checkpoint.path)
+        check_tokenizer(checkpoint.path)  # its conversion comes last, and shall not cost all the work before
         ir = _graph(plan)
         needed_bytes = ir.bin_bytes + len(ir.xml) + _companion_bytes(checkpoint.path)
         with writing(destination, needed_bytes=needed_bytes, force=force) as task:
@@ -148,14 +149,6 @@ def _refuse_source_inside(destination: Path, checkpoint_dir: Path) -> None:
             f"{checkpoint_dir} lies inside {destination}",
             expected="a checkpoint outside the directory to be written",
             try_next="name another directory",
-        )
-
-
-def _require_tokenizer(directory: Path) -> None:
-    """Its conversion comes last, as it needs the most memory; a missing file shall not cost all the work before."""
-    if not (directory / "tokenizer.json").is_file():
-        raise CheckpointError(
-            f"{directory / 'tokenizer.json'} is missing", try_next="copy it from where the weights came from"
         )
 
 

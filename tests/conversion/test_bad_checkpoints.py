@@ -185,10 +185,23 @@ def test_a_missing_tokenizer_is_noticed_before_the_weights_are_written(
     refused(checkpoint, CheckpointError, r"tokenizer\.json is missing")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": {}}'])
-def test_a_broken_tokenizer_is_named(checkpoint: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": {}}', '{"model": {}, "added_tokens": [{}]}'])
+def test_a_broken_tokenizer_is_named_before_the_weights_are_written(
+    checkpoint: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (checkpoint / "tokenizer.json").write_text(text, encoding="utf-8")
+    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
     refused(checkpoint, CheckpointError, r"tokenizer\.json")
+
+
+@pytest.mark.parametrize("key", ["eos_token", "chat_template", "model_max_length"])
+def test_a_broken_config_of_the_tokenizer_is_named_before_the_weights_are_written(
+    checkpoint: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = checkpoint / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), key: [5]}), encoding="utf-8")
+    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
+    refused(checkpoint, ConfigError, rf"tokenizer_config\.json: {key}")
 
 
 @pytest.mark.parametrize("cut_bytes", [1, 1000, 200_000])

@@ -19,6 +19,7 @@ SPECIAL_TOKEN_NAMES = (
     "cls_token",
     "mask_token",
 )
+LARGEST_BYTES = 128 * 1024 * 1024  # a vocabulary of 262,000 tokens takes 34 MB
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,22 @@ class TokenizerConfig:
         )
 
 
+def refuse_too_large(path: Path) -> None:
+    """Raise `CheckpointError` for a file that no tokenizer is as large as. Raises OSError when it is not there."""
+    size_bytes = path.stat().st_size
+    if size_bytes > LARGEST_BYTES:
+        raise CheckpointError(
+            f"{path} is too large",
+            expected=f"at most {LARGEST_BYTES:,} bytes",
+            found=f"{size_bytes:,} bytes",
+            try_next="download the file again",
+        )
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in `path`; empty when there is no such file. Raises `CheckpointError` for anything else."""
     try:
+        refuse_too_large(path)
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
@@ -81,7 +95,7 @@ def _special_tokens(model_dir: Path, own: Mapping[str, Any]) -> dict[str, str]:
             if value is None:
                 continue
             if not isinstance(value, str):
-                raise ConfigError(f"{path}: {name}", expected="a string", found=repr(value))
+                raise ConfigError(f"{path}: {name}", expected="a string", found=f"{value!r:.80}")
             tokens[name] = value
     return tokens
 
@@ -93,7 +107,7 @@ def _ids(path: Path, keys: Mapping[str, Any], name: str) -> list[int]:
     values = value if isinstance(value, list) else [value]
     for item in values:
         if isinstance(item, bool) or not isinstance(item, int) or item < 0:
-            raise ConfigError(f"{path}: {name}", expected="a token id or a list of them", found=repr(value))
+            raise ConfigError(f"{path}: {name}", expected="a token id or a list of them", found=f"{value!r:.80}")
     return values
 
 
@@ -102,7 +116,7 @@ def _max_tokens(path: Path, keys: Mapping[str, Any]) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-        raise ConfigError(f"{path}: model_max_length", expected="a number of tokens", found=repr(value))
+        raise ConfigError(f"{path}: model_max_length", expected="a number of tokens", found=f"{value!r:.80}")
     # transformers writes 1e30 for "no limit"
     return int(value) if value < 2**31 else None
 
@@ -111,6 +125,7 @@ def _chat_template(model_dir: Path, own: Mapping[str, Any]) -> str | None:
     """chat_template.jinja wins over chat_template.json, and that over tokenizer_config.json."""
     file = model_dir / "chat_template.jinja"
     try:
+        refuse_too_large(file)
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         pass
