@@ -43,12 +43,14 @@ def refused(directory: Path, message: str) -> None:
 
 
 @pytest.mark.parametrize("index", [70_000, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 10**30, 10**4000])
-@pytest.mark.parametrize("where", ["vocab", "added_tokens"])
+@pytest.mark.parametrize("where", ["vocab", "a token that is merged", "added_tokens"])
 @pytest.mark.parametrize("scanned", [True, False])
 def test_an_absurd_id_is_refused_before_memory_is_taken_for_all_below_it(directory, index, where, scanned):
     def edit(document):
         if where == "vocab":
             document["model"]["vocab"]["far"] = index
+        elif where == "a token that is merged":
+            document["model"]["vocab"]["e"] = index
         else:
             document["added_tokens"].append({"id": index, "content": "far", **TOKEN})
 
@@ -122,6 +124,7 @@ def test_a_malformed_added_token_is_named_with_what_was_expected_and_found(direc
         lambda document: document["model"].update(merges=[["e", "<|x"]]),
         lambda document: document["model"].update(merges=5),
         lambda document: document["model"]["vocab"].pop("▁the"),  # what a merge makes
+        lambda document: document["model"].update(continuing_subword_prefix="a"),
         lambda document: document["model"].update(type="Nothing"),
         lambda document: document.update(model=[]),
         lambda document: document.update(normalizer={"type": "Nothing"}),
@@ -150,6 +153,19 @@ def test_a_vocabulary_with_bytes_that_are_no_utf_8_is_refused_at_once(directory)
     path = directory / "tokenizer.json"
     path.write_bytes(path.read_bytes().replace("▁".encode(), b"\xe2\x96", 1))
     refused(directory, "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(": 10,", ": 010,"), (": 10,", ":\v10,"), (": 10,", ": +10,"), ('"<0x05>"', '"<0x\x0505>"'), ("[\n", "[\f")],
+)
+def test_what_json_does_not_allow_is_refused_in_the_vocabulary_too(directory, old, new):
+    path = directory / "tokenizer.json"
+    text = path.read_text(encoding="utf-8")
+    start = text.index('"merges"' if old == "[\n" else '"vocab"')
+    path.write_text(text[:start] + text[start:].replace(old, new, 1), encoding="utf-8")
+    assert text != path.read_text(encoding="utf-8")
+    refused(directory, "cannot read")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

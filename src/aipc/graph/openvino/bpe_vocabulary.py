@@ -18,14 +18,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# The longest token of a real vocabulary has a few hundred bytes; without a bound, one of megabytes takes gigabytes.
-STRING = rb'"([^"\\]{0,4096}(?:\\.[^"\\]{0,4096}){0,4096})"'
+# JSON's own grammar, strictly. The longest token of a real vocabulary has a few hundred bytes; without a bound, one of
+# megabytes would take gigabytes.
+SPACE = rb"[ \t\n\r]*"
+PLAIN = rb'[^"\\\x00-\x1f]{0,4096}'
+STRING = rb'"(' + PLAIN + rb"(?:\\." + PLAIN + rb'){0,4096})"'
+NUMBER = rb"(0|[1-9][0-9]*)"
 VOCAB_START = re.compile(rb'"vocab"\s*:\s*\{')
-VOCAB_ENTRY = re.compile(rb"\s*" + STRING + rb"\s*:\s*(\d+)\s*([,}])", re.DOTALL)
+VOCAB_ENTRY = re.compile(SPACE + STRING + SPACE + b":" + SPACE + NUMBER + SPACE + rb"([,}])")
 MERGES_START = re.compile(rb'"merges"\s*:\s*\[')
-MERGES_ENTRY = re.compile(
-    rb"\s*(?:" + STRING + rb"|\[\s*" + STRING + rb"\s*,\s*" + STRING + rb"\s*\])\s*([,\]])", re.DOTALL
-)
+PAIR = rb"\[" + SPACE + STRING + SPACE + b"," + SPACE + STRING + SPACE + rb"\]"
+MERGES_ENTRY = re.compile(SPACE + b"(?:" + STRING + b"|" + PAIR + b")" + SPACE + rb"([,\]])")
 # Stands where the scanned members stood, so that whoever reads the rest finds the same types.
 PLACEHOLDER_VOCAB = b'{"a": 0, "b": 1, "ab": 2}'
 PLACEHOLDER_MERGES = b'[["a", "b"]]'
@@ -58,15 +61,14 @@ def read_bpe_vocabulary(path: Path) -> tuple[BpeVocabulary, dict[str, Any]] | No
         if not vocab_start or not merges_start:
             return None
         ids, vocab_end = _scan_vocab(text, vocab_start.end())
+        refuse_absurd_id(max(ids.values(), default=-1), tokens=len(ids))
         left, right, merges_end = _scan_merges(text, merges_start.end(), ids)
         if not vocab_end or not merges_end:
             return None
         vocab_span = (vocab_start.end() - 1, vocab_end, PLACEHOLDER_VOCAB)
         merges_span = (merges_start.end() - 1, merges_end, PLACEHOLDER_MERGES)
         rest = _replaced(text, sorted([vocab_span, merges_span]))
-    highest = max(ids.values(), default=-1)
-    refuse_absurd_id(highest, tokens=len(ids))
-    tokens = [b""] * (highest + 1)
+    tokens = [b""] * (max(ids.values(), default=-1) + 1)
     for token, index in ids.items():
         tokens[index] = token
     return BpeVocabulary(tokens, left, right), json.loads(rest)

@@ -36,7 +36,8 @@ def check_tokenizer(model_dir: Path) -> None:
 
     document, vocabulary = read_tokenizer_json(model_dir)
     TokenizerConfig.read(model_dir)
-    if vocabulary is None:
+    # With a prefix, what a merge makes is not its two tokens put together.
+    if vocabulary is None or document["model"].get("continuing_subword_prefix"):
         read_library_tokenizer(model_dir)
         return
     # The vocabulary was checked as it was scanned. Without it this takes a millisecond and no memory.
