@@ -47,7 +47,10 @@ def models(root: Path | None = None) -> list[StoredModel]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise StoreError(f"{models_dir} cannot be read: {error.strerror}", try_next="set AIPC_HOME") from error
+        raise StoreError(
+            f"{models_dir} cannot be read: {error.strerror}",
+            try_next="set AIPC_HOME to a directory that you can read and write",
+        ) from error
     names = {entry.name for entry in entries if is_model_name(entry.name)}
     names |= {name for entry in entries if (name := _name_of_leftover(entry)) is not None}
     return [_stored(model_path(name, models_dir=models_dir)) for name in sorted(names)]
