@@ -155,7 +155,11 @@ class Checkpoint:
             raise WeightError(
                 f"{file}: no such file", try_next="download the checkpoint again: a shard is missing"
             ) from None
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
+        except OSError as error:
+            raise WeightError(
+                f"{file} cannot be read: {error.strerror or error}", try_next="check the disk and its permissions"
+            ) from None
+        except (ValueError, safetensors.SafetensorError) as error:
             raise WeightError(
                 f"{file}",
                 expected="a whole safetensors file",

@@ -13,7 +13,15 @@ from tiny_checkpoint import SHAPES, config_of, random_weights, write_checkpoint,
 
 from aipc.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint
 from aipc.conversion import convert, plan_conversion
-from aipc.errors import AipcError, CheckpointError, ConfigError, RecipeError, UnsupportedModelError, WeightError
+from aipc.errors import (
+    AipcError,
+    CheckpointError,
+    ConfigError,
+    RecipeError,
+    StoreError,
+    UnsupportedModelError,
+    WeightError,
+)
 from aipc.graph.openvino import bin as openvino_bin
 from aipc.quant.recipe import Recipe
 
@@ -271,3 +279,22 @@ def test_a_plan_is_refused_for_the_same_reasons(checkpoint: Path) -> None:
     change_config(checkpoint, num_hidden_layers=config_of("phi-3-mini-4k")["num_hidden_layers"] + 1)
     with pytest.raises(WeightError, match=r"model\.layers\.2.*no such weight"):
         plan_conversion(checkpoint, Recipe("int8"))
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("config.json", StoreError),
+        (SINGLE_NAME, WeightError),
+        ("tokenizer_config.json", CheckpointError),
+        ("chat_template.jinja", CheckpointError),
+    ],
+)
+def test_a_file_that_the_system_does_not_let_one_read_is_not_called_broken(
+    checkpoint: Path, name: str, error: type[AipcError]
+) -> None:
+    (checkpoint / name).unlink(missing_ok=True)
+    (checkpoint / name).mkdir()  # a file without read permission is one to all but root
+    refused(
+        checkpoint, error, rf"(?s){name}.*(Is a directory|Permission denied)\ntry: check the disk and its permissions"
+    )

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from model_files import manifest_of, write_model
@@ -135,7 +136,13 @@ def test_the_embedded_model_is_not_there_yet_and_the_error_says_what_to_type(mod
         (["model.safetensors"], ConfigError, "no config.json"),
         (["config.json", "pytorch_model.bin"], WeightError, "run code.*pytorch_model.bin"),
         (["config.json", "weights.pth"], WeightError, "run code"),
-        (["openvino_model.xml"], IntegrityError, "openvino_model.bin"),
+        (["openvino_model.xml"], IntegrityError, "found no openvino_model.bin"),
+        (
+            ["openvino_model.bin", "openvino_tokenizer.bin", "config.json"],
+            IntegrityError,
+            "found no openvino_model.xml",
+        ),
+        (["aipc.json", "config.json"], IntegrityError, "found no openvino_model.xml"),
     ],
 )
 def test_a_directory_that_is_no_model_says_what_is_missing_in_it(tmp_path, names, error, words):
@@ -312,3 +319,17 @@ def test_no_text_makes_resolve_raise_anything_but_aipcs_errors(tmp_path, monkeyp
     for text in ("\ud800", "~nobody-here/x", "a" * 300 + "/b", "%00", "a/b@" + "c" * 5000, "\\\\server\\share", "~"):
         with contextlib.suppress(AipcError):
             resolve(text)
+
+
+def test_a_stored_model_that_may_not_be_looked_at_is_one_of_aipcs_errors(monkeypatch):
+    store("tiny")
+    real_is_dir = Path.is_dir
+
+    def refuse(path: Path) -> bool:
+        if path.name == "tiny":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real_is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(StoreError, match=r"(?s)tiny cannot be read: Permission denied\ntry: "):
+        resolve("tiny")

@@ -68,6 +68,11 @@ def refuse_too_large(path: Path) -> None:
         )
 
 
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """What to say of a file that the system does not let one read."""
+    return CheckpointError(f"cannot read {path}: {error.strerror}", try_next="check the disk and its permissions")
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in `path`; empty when there is no such file. Raises `CheckpointError` for anything else."""
     try:
@@ -75,7 +80,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {path}: {error}", try_next="download the file again") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"cannot read {path}", expected="a JSON object", found=f"a {type(value).__name__}")
@@ -129,8 +136,10 @@ def _chat_template(model_dir: Path, own: Mapping[str, Any]) -> str | None:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         pass
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {file}: {error}") from error
+    except OSError as error:
+        raise unreadable(file, error) from error
+    except ValueError as error:
+        raise CheckpointError(f"cannot read {file}: {error}", try_next="download the file again") from error
     for path, keys in (
         (model_dir / "chat_template.json", read_json_object(model_dir / "chat_template.json")),
         (model_dir / "tokenizer_config.json", own),

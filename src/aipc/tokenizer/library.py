@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aipc.errors import CheckpointError
-from aipc.tokenizer.config import refuse_too_large
+from aipc.tokenizer.config import refuse_too_large, unreadable
 
 _PANIC = "PanicException"  # of the library's Rust code; no Exception, and its class cannot be imported
 
@@ -35,7 +35,11 @@ def read_library_tokenizer(model_dir: Path) -> Any:
     path = model_dir / "tokenizer.json"
     if not path.is_file():
         raise missing_tokenizer(model_dir)
-    refuse_too_large(path)
+    try:
+        refuse_too_large(path)
+        path.open("rb").close()
+    except OSError as error:
+        raise unreadable(path, error) from error
     with library_errors(f"cannot read {path}"):
         library = LibraryTokenizer.from_file(str(path))
         library.no_truncation()

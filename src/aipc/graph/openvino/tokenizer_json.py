@@ -9,7 +9,7 @@ from typing import Any
 
 from aipc.errors import CheckpointError
 from aipc.graph.openvino.bpe_vocabulary import BpeVocabulary, read_bpe_vocabulary, refuse_absurd_id
-from aipc.tokenizer.config import TokenizerConfig, read_json_object, refuse_too_large
+from aipc.tokenizer.config import TokenizerConfig, read_json_object, refuse_too_large, unreadable
 from aipc.tokenizer.library import library_errors, missing_tokenizer, read_library_tokenizer
 
 SMALLEST_CACHE = 20_000  # openvino_tokenizers' own floor, and its share of the vocabulary below
@@ -56,7 +56,9 @@ def read_tokenizer_json(model_dir: Path) -> tuple[dict[str, Any], BpeVocabulary 
     try:
         refuse_too_large(path)
         scanned = read_bpe_vocabulary(path)
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {path}: {error}", try_next=TRY_NEXT) from error
     vocabulary, document = scanned if scanned else (None, read_json_object(path))
     model = document.get("model")
