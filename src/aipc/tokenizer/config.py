@@ -19,6 +19,7 @@ SPECIAL_TOKEN_NAMES = (
     "cls_token",
     "mask_token",
 )
+TRY_NEXT = "download the file again"
 LARGEST_BYTES = 128 * 1024 * 1024  # a vocabulary of 262,000 tokens takes 34 MB
 
 
@@ -64,7 +65,7 @@ def refuse_too_large(path: Path) -> None:
             f"{path} is too large",
             expected=f"at most {LARGEST_BYTES:,} bytes",
             found=f"{size_bytes:,} bytes",
-            try_next="download the file again",
+            try_next=TRY_NEXT,
         )
 
 
@@ -83,9 +84,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}", try_next="download the file again") from error
+        raise CheckpointError(f"cannot read {path}: {error}", try_next=TRY_NEXT) from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"cannot read {path}", expected="a JSON object", found=f"a {type(value).__name__}")
+        raise CheckpointError(
+            f"cannot read {path}", expected="a JSON object", found=f"a {type(value).__name__}", try_next=TRY_NEXT
+        )
     return value
 
 
@@ -102,7 +105,7 @@ def _special_tokens(model_dir: Path, own: Mapping[str, Any]) -> dict[str, str]:
             if value is None:
                 continue
             if not isinstance(value, str):
-                raise ConfigError(f"{path}: {name}", expected="a string", found=f"{value!r:.80}")
+                raise ConfigError(f"{path}: {name}", expected="a string", found=f"{value!r:.80}", try_next=TRY_NEXT)
             tokens[name] = value
     return tokens
 
@@ -114,7 +117,9 @@ def _ids(path: Path, keys: Mapping[str, Any], name: str) -> list[int]:
     values = value if isinstance(value, list) else [value]
     for item in values:
         if isinstance(item, bool) or not isinstance(item, int) or item < 0:
-            raise ConfigError(f"{path}: {name}", expected="a token id or a list of them", found=f"{value!r:.80}")
+            raise ConfigError(
+                f"{path}: {name}", expected="a token id or a list of them", found=f"{value!r:.80}", try_next=TRY_NEXT
+            )
     return values
 
 
@@ -123,7 +128,9 @@ def _max_tokens(path: Path, keys: Mapping[str, Any]) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-        raise ConfigError(f"{path}: model_max_length", expected="a number of tokens", found=f"{value!r:.80}")
+        raise ConfigError(
+            f"{path}: model_max_length", expected="a number of tokens", found=f"{value!r:.80}", try_next=TRY_NEXT
+        )
     # transformers writes 1e30 for "no limit"
     return int(value) if value < 2**31 else None
 
@@ -139,7 +146,7 @@ def _chat_template(model_dir: Path, own: Mapping[str, Any]) -> str | None:
     except OSError as error:
         raise unreadable(file, error) from error
     except ValueError as error:
-        raise CheckpointError(f"cannot read {file}: {error}", try_next="download the file again") from error
+        raise CheckpointError(f"cannot read {file}: {error}", try_next=TRY_NEXT) from error
     for path, keys in (
         (model_dir / "chat_template.json", read_json_object(model_dir / "chat_template.json")),
         (model_dir / "tokenizer_config.json", own),
@@ -157,6 +164,7 @@ def _default_template(path: Path, value: object) -> str | None:
         f"{path}: chat_template",
         expected='a string or a list of {"name", "template"}',
         found=f"{value!r:.80}",
+        try_next=TRY_NEXT,
     )
     if not isinstance(value, list):
         raise problem
@@ -166,5 +174,7 @@ def _default_template(path: Path, value: object) -> str | None:
             raise problem
         named[str(entry.get("name"))] = entry["template"]
     if named and "default" not in named:
-        raise ConfigError(f"{path}: chat_template", expected='one named "default"', found=", ".join(sorted(named)))
+        raise ConfigError(
+            f"{path}: chat_template", expected='one named "default"', found=", ".join(sorted(named)), try_next=TRY_NEXT
+        )
     return named.get("default")

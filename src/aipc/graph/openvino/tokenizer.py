@@ -51,7 +51,10 @@ def write_openvino_tokenizer(model_dir: Path, out_dir: Path) -> None:
         raise
     except Exception as error:  # whatever a parser of others stumbles over
         path = model_dir / "tokenizer.json"
-        raise CheckpointError(f"{path} cannot be turned into an OpenVINO tokenizer: {error!r:.300}") from error
+        raise CheckpointError(
+            f"{path} cannot be turned into an OpenVINO tokenizer: {error!r:.300}",
+            try_next="a checkpoint with the tokenizer of its family, unchanged",
+        ) from error
     openvino.save_model(tokenizer, str(out_dir / "openvino_tokenizer.xml"))
     openvino.save_model(detokenizer, str(out_dir / "openvino_detokenizer.xml"))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from aipc.errors import CheckpointError
 from aipc.graph.openvino.bpe_vocabulary import BpeVocabulary, read_bpe_vocabulary, refuse_absurd_id
-from aipc.tokenizer.config import TokenizerConfig, read_json_object, refuse_too_large, unreadable
+from aipc.tokenizer.config import TRY_NEXT, TokenizerConfig, read_json_object, refuse_too_large, unreadable
 from aipc.tokenizer.library import library_errors, missing_tokenizer, read_library_tokenizer
 
 SMALLEST_CACHE = 20_000  # openvino_tokenizers' own floor, and its share of the vocabulary below
@@ -24,7 +24,6 @@ ADDED_TOKEN_KEYS = {
     "special": bool,
 }
 KINDS: dict[type, str] = {int: "a whole number", str: "a string", bool: "true or false"}
-TRY_NEXT = "download the file again"
 
 
 def check_tokenizer(model_dir: Path) -> None:
