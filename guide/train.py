@@ -42,7 +42,7 @@ class Plan:
     after which every other step sees weights rounded to INT4.
     """
 
-    copying_steps: int = 400
+    copying_steps: int = 800
     documents: int = 120_000
     epochs: float = 1.0
     learning_rate: float = 3e-3

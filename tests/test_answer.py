@@ -298,6 +298,12 @@ def test_statistics_that_nobody_knows_are_not_available(fake_model: Make) -> Non
     assert (answer.finish_reason, answer.text) == ("stop", "")
 
 
+def test_statistics_need_no_place_for_a_store(fake_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = fake_model("Hi").generate("Hello")
+    monkeypatch.setenv("AIPC_HOME", "~nosuchuser-here")
+    assert "n/a" in str(answer.statistics())
+
+
 def test_statistics_count_tokens_and_time(fake_model: Make) -> None:
     model = fake_model("one two three", prefill_s=0.1, token_s=0.02, load_s=0.1)
     answer = model.generate("Hi")

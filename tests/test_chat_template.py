@@ -9,7 +9,7 @@ import time
 import pytest
 from tiny_tokenizer import PHI3_CHAT_TEMPLATE
 
-from aipc.chat.template import ChatTemplate
+from aipc.chat.template import LONGEST_TEMPLATE_CHARACTERS, ChatTemplate
 from aipc.errors import TemplateError
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi <b>&"}]
@@ -87,6 +87,19 @@ FORBIDDEN = {
 }
 
 
+NAMES = "{% set " + ",".join(f"a{number}" for number in range(5000)) + " = messages %}"
+SOME_NAMES = "{% set " + ",".join(f"a{number}" for number in range(480)) + " = messages %}"
+SLOW_TO_COMPILE = {
+    "many branches": "{% if messages %}{% endif %}" * 2200,
+    "many branches in a chain": "{% if 0 %}" + "{% elif 0 %}" * 5000 + "{% endif %}",
+    "many names in many branches": NAMES + "{% if 1 %}{% endif %}" * 1500,
+    "many names in many files": "{% if 0 %}" + NAMES + "{% include 'a' %}" * 1500 + "{% endif %}",
+    "many names in many imports": NAMES + "{% import 'a' as b with context %}" * 900,
+    "many names in many blocks": SOME_NAMES
+    + "".join(f"{{% block b{number} scoped %}}{{% endblock %}}" for number in range(900)),
+}
+
+
 def _render(source: str, **options: float) -> str:
     return ChatTemplate(source, {"eos_token": "</s>"}, **options).render(MESSAGES)
 
@@ -140,6 +153,28 @@ def test_a_template_that_makes_something_large_is_stopped_before_it_has_it(sourc
     with pytest.raises(TemplateError, match="limits"):
         _render(source)
     assert time.perf_counter() - started < 4
+
+
+@pytest.mark.parametrize("source", SLOW_TO_COMPILE.values(), ids=SLOW_TO_COMPILE)
+def test_a_template_that_would_take_long_to_compile_is_refused_before_that(source):
+    assert len(source) <= LONGEST_TEMPLATE_CHARACTERS
+    started = time.perf_counter()
+    with pytest.raises(TemplateError, match="limits"):
+        _render(source)
+    assert time.perf_counter() - started < 1.5
+
+
+def test_a_template_several_times_as_large_as_published_ones_compiles():
+    names = "".join(f"{{% set name{number} = {number} %}}" for number in range(450))
+    branches = "{% if name0 %}{% elif name1 %}{{ name2 }}{% else %}.{% endif %}" * 300
+    assert _render(names + branches) == "2" * 300
+    chain = "{% if 0 %}" + "{% elif 0 %}" * 400 + "{% else %}end{% endif %}"
+    assert _render(chain) == "end"
+
+
+def test_a_template_that_needs_another_file_says_so_with_the_line():
+    with pytest.raises(TemplateError, match="line 2 asks for another file"):
+        _render("\n{% include 'a' %}")
 
 
 @pytest.mark.parametrize("source", FORBIDDEN.values(), ids=FORBIDDEN)

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer as LibraryTokenizer
 from aipc.errors import CheckpointError, ConfigError
 from aipc.tokenizer import Tokenizer
 from aipc.tokenizer.config import TokenizerConfig
+from aipc.tokenizer.library import library_errors
 
 KINDS: tuple[Kind, ...] = ("llama", "bytelevel")
 # Text with control tokens, their fragments, and white space around them.
@@ -202,3 +203,49 @@ def test_special_tokens_may_be_objects_and_missing_files_are_no_error(tmp_path):
     config = TokenizerConfig.read(tmp_path)
     assert config.special_tokens == {"eos_token": "</s>"}
     assert config.max_tokens is None
+
+
+def _without_unknown(document: dict[str, Any]) -> None:
+    document["model"] = {"type": "WordLevel", "vocab": {"Hi": 0}, "unk_token": "[UNK]"}
+    document |= {"normalizer": None, "decoder": None, "added_tokens": []}
+
+
+@pytest.mark.parametrize("call", ["encode", "encode_plain", "incremental"])
+def test_a_text_that_the_tokenizer_cannot_spell_is_an_error_of_the_checkpoint(directory, call):
+    path = directory / "tokenizer.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    _without_unknown(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
+    (directory / "generation_config.json").unlink()
+    tokenizer = Tokenizer.load(directory)
+    with pytest.raises(CheckpointError, match=r"(?s)tokenizer\.json cannot encode.*\ntry: "):
+        tokenizer.incremental() if call == "incremental" else getattr(tokenizer, call)("nothing known")
+
+
+def test_a_decoder_that_fails_is_an_error_of_the_checkpoint(tokenizers):
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(library, name)
+
+        def decode(self, *values: Any, **options: Any) -> str:
+            raise Exception("the library's own")
+
+    library = _library(tokenizers["llama"]._path.parent)
+    tokenizer = Tokenizer(Failing(), tokenizers["llama"].config, path=Path("here/tokenizer.json"))
+    with pytest.raises(CheckpointError, match="cannot spell an answer: found the library's own"):
+        tokenizer.decode([5])
+    with pytest.raises(CheckpointError, match="cannot spell an answer: found the library's own"):
+        tokenizer.incremental().push(300)
+
+
+def test_a_panic_of_the_library_is_an_error_of_the_checkpoint_and_an_interruption_stays_one():
+    class PanicException(BaseException):
+        pass
+
+    with (
+        pytest.raises(CheckpointError, match="cannot do it: found index out of bounds"),
+        library_errors("cannot do it"),
+    ):
+        raise PanicException("index out of bounds")
+    with pytest.raises(KeyboardInterrupt), library_errors("cannot do it"):
+        raise KeyboardInterrupt

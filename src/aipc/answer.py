@@ -8,7 +8,9 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
+from aipc.devices.known import NotAvailable
 from aipc.engines import Sampling, Step
+from aipc.errors import StoreError
 from aipc.monitor.bandwidth import measured_bandwidth
 from aipc.monitor.memory import peak_resident_bytes
 from aipc.monitor.statistics import Statistics, from_steps
@@ -142,7 +144,7 @@ class Answer:
             load_s=model.load_s,
             peak_memory_bytes=peak_memory_bytes,
             bytes_per_token=model.bytes_per_token(len(self.prompt_ids) + len(self.steps) // 2),
-            memory_bandwidth_bytes_per_s=measured_bandwidth(store_root() / "bandwidth.json"),
+            memory_bandwidth_bytes_per_s=_memory_bandwidth(),
         )
 
     def __enter__(self) -> Answer:
@@ -152,3 +154,10 @@ class Answer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _memory_bandwidth() -> float | NotAvailable:
+    try:
+        return measured_bandwidth(store_root() / "bandwidth.json")
+    except StoreError as error:  # no place for a store, which an answer does not need
+        return NotAvailable(error.what)

@@ -24,6 +24,8 @@ from aipc.weight import Weight
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_AGAIN = "download the checkpoint again"
+_OTHER_MODEL = "check that config.json and the weights are of one model, or download the checkpoint again"
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,14 @@ class Checkpoint:
                 f"{self.path}: weight {weight.name}",
                 expected=f"shape {list(weight.shape)}",
                 found="no such weight",
+                try_next=_OTHER_MODEL,
             )
         if found.shape != weight.shape:
             raise WeightError(
                 f"{found.file}: weight {weight.name}",
                 expected=f"shape {list(weight.shape)} as config.json says",
                 found=list(found.shape),
+                try_next=_OTHER_MODEL,
             )
         if found.dtype not in FloatType.__members__:
             raise WeightError(
@@ -100,7 +104,9 @@ class Checkpoint:
         try:
             window = mmap.mmap(handle.fileno(), size_bytes + margin, access=mmap.ACCESS_READ, offset=offset - margin)
         except (OSError, ValueError) as error:
-            raise WeightError(f"{file}: cannot be mapped at {offset} for {size_bytes} bytes: {error}") from None
+            raise WeightError(
+                f"{file}: cannot be mapped at {offset} for {size_bytes} bytes: {error}", try_next=_AGAIN
+            ) from None
         # The array keeps the map alive; the last view to go unmaps it.
         data = np.frombuffer(window, dtype=np.uint8)[margin:]
         if data.ctypes.data % 4 == 0:
@@ -129,7 +135,9 @@ class Checkpoint:
     def _read_shards(self, index: Path) -> dict[str, StoredWeight]:
         weight_map = ConfigFile.load(index).section("weight_map")
         if weight_map is None or not weight_map.values:
-            raise WeightError(f"{index}: weight_map", expected="weight names with file names", found="none")
+            raise WeightError(
+                f"{index}: weight_map", expected="weight names with file names", found="none", try_next=_AGAIN
+            )
         headers: dict[str, dict[str, StoredWeight]] = {}
         weights = {}
         for name in weight_map.values:
@@ -137,7 +145,9 @@ class Checkpoint:
             if file_name not in headers:
                 headers[file_name] = self._read_header(self.path / file_name)
             if name not in headers[file_name]:
-                raise WeightError(f"{index}: weight {name}", expected=f"in {file_name}", found="no such weight there")
+                raise WeightError(
+                    f"{index}: weight {name}", expected=f"in {file_name}", found="no such weight there", try_next=_AGAIN
+                )
             weights[name] = headers[file_name][name]
         return weights
 
@@ -155,7 +165,11 @@ class Checkpoint:
             raise WeightError(
                 f"{file}: no such file", try_next="download the checkpoint again: a shard is missing"
             ) from None
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
+        except OSError as error:
+            raise WeightError(
+                f"{file} cannot be read: {error.strerror or error}", try_next="check the disk and its permissions"
+            ) from None
+        except (ValueError, safetensors.SafetensorError) as error:
             raise WeightError(
                 f"{file}",
                 expected="a whole safetensors file",
@@ -184,12 +198,16 @@ class Checkpoint:
                 expected=f"{SINGLE_NAME} or {INDEX_NAME}",
                 try_next="the safetensors revision of this checkpoint on the hub",
             )
-        raise CheckpointError(f"{self.path}", expected=f"{SINGLE_NAME} or {INDEX_NAME}", found="neither")
+        raise CheckpointError(
+            f"{self.path}", expected=f"{SINGLE_NAME} or {INDEX_NAME}", found="neither", try_next=_AGAIN
+        )
 
 
 def _checked_file_name(index: Path, name: str) -> str:
     """A shard is a plain file name ending in .safetensors; anything that could leave the directory is refused."""
     validate_file_name(name, where=str(index), error=WeightError)
     if not name.endswith(".safetensors"):
-        raise WeightError(f"{index}: weight_map", expected="names of .safetensors files", found=repr(name))
+        raise WeightError(
+            f"{index}: weight_map", expected="names of .safetensors files", found=repr(name), try_next=_AGAIN
+        )
     return name

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from aipc.errors import ConfigError
 
 _REQUIRED: Any = object()
+_TRY_NEXT = "get the file again from the checkpoint's repository"
 LARGEST_JSON_BYTES = 64 * 1024 * 1024
 LARGEST_COUNT = 2**31 - 1  # no size or length of a real model comes near it
 
@@ -29,16 +30,25 @@ class ConfigFile:
         """Read a JSON object. Raises `ConfigError` when the file is missing, too large, or no JSON object."""
         try:
             if path.stat().st_size > LARGEST_JSON_BYTES:
-                raise ConfigError(f"{path}", expected=f"at most {LARGEST_JSON_BYTES} bytes", found=path.stat().st_size)
+                raise ConfigError(
+                    f"{path}",
+                    expected=f"at most {LARGEST_JSON_BYTES} bytes",
+                    found=path.stat().st_size,
+                    try_next=_TRY_NEXT,
+                )
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such file", try_next="copy it from the checkpoint's repository") from None
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+            raise ConfigError(
+                f"{path}: cannot be read: {error.strerror}", try_next="check the disk and its permissions"
+            ) from None
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}", expected="a JSON object", found=f"broken JSON ({error})") from None
+            raise ConfigError(
+                f"{path}", expected="a JSON object", found=f"broken JSON ({error})", try_next=_TRY_NEXT
+            ) from None
         if not isinstance(values, dict):
-            raise ConfigError(f"{path}", expected="a JSON object", found=type(values).__name__)
+            raise ConfigError(f"{path}", expected="a JSON object", found=type(values).__name__, try_next=_TRY_NEXT)
         return ConfigFile(path, values)
 
     def has(self, key: str) -> bool:
@@ -114,7 +124,7 @@ class ConfigFile:
 
     def _wrong(self, key: str, expected: str, found: str | None = None) -> NoReturn:
         shown = found if found is not None else json.dumps(self.values.get(key))[:80]
-        raise ConfigError(f"{self.path}: {self.key(key)}", expected=expected, found=shown)
+        raise ConfigError(f"{self.path}: {self.key(key)}", expected=expected, found=shown, try_next=_TRY_NEXT)
 
 
 def _is_positive_number(value: object) -> bool:

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from aipc.checkpoint import Checkpoint
 from aipc.config import ConfigFile
-from aipc.errors import CheckpointError, StoreError, UsageError
+from aipc.errors import StoreError, UsageError
 from aipc.graph.openvino import Ir, OpenVinoGraph
 from aipc.graph.openvino.bin import write_bin
+from aipc.graph.openvino.tokenizer_json import check_tokenizer
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
 from aipc.quant.recipe import Recipe
+from aipc.quoting import quoted
 from aipc.store import FileHasher, Manifest, Origin, Source, download, origin_of, resolve, writing
 
 WEIGHTS_FILE = "openvino_model.bin"
@@ -97,7 +99,7 @@ def local_checkpoint(source: Source, progress: Progress) -> tuple[Path, Origin]:
         f"{source.path} is already converted",
         expected="a Hugging Face checkpoint",
         found="a converted model",
-        try_next=f'aipc run -m {source.path} "…"',
+        try_next=f'aipc run -m {quoted(source.path)} "…"',
     )
 
 
@@ -115,7 +117,7 @@ def write_model(
     _refuse_source_inside(destination, checkpoint_dir)
     with Checkpoint(checkpoint_dir) as checkpoint:
         plan = make_plan(checkpoint, recipe)
-        _require_tokenizer(checkpoint.path)
+        check_tokenizer(checkpoint.path)  # its conversion comes last, and shall not cost all the work before
         ir = _graph(plan)
         needed_bytes = ir.bin_bytes + len(ir.xml) + _companion_bytes(checkpoint.path)
         with writing(destination, needed_bytes=needed_bytes, force=force) as task:
@@ -147,14 +149,6 @@ def _refuse_source_inside(destination: Path, checkpoint_dir: Path) -> None:
             f"{checkpoint_dir} lies inside {destination}",
             expected="a checkpoint outside the directory to be written",
             try_next="name another directory",
-        )
-
-
-def _require_tokenizer(directory: Path) -> None:
-    """Its conversion comes last, as it needs the most memory; a missing file shall not cost all the work before."""
-    if not (directory / "tokenizer.json").is_file():
-        raise CheckpointError(
-            f"{directory / 'tokenizer.json'} is missing", try_next="copy it from where the weights came from"
         )
 
 

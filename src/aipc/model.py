@@ -17,6 +17,7 @@ from aipc.errors import ContextLengthError, EmptyPromptError, EngineError, Usage
 from aipc.progress import Progress, silent
 from aipc.prompt import Prompt, checked_messages, checked_stops, checked_text
 from aipc.quant.recipe import Recipe
+from aipc.quoting import quoted
 from aipc.ready import ReadyModel, ready_model
 from aipc.tokenizer.streaming import StopStrings
 
@@ -80,7 +81,7 @@ def _engine_of(path: Path) -> ModuleType:
     raise EngineError(
         f"{path} holds no model that an engine can load",
         expected=openvino.MODEL_FILE,
-        try_next=f"aipc convert CHECKPOINT {path}",
+        try_next=f"aipc convert CHECKPOINT {quoted(path)}",
     )
 
 

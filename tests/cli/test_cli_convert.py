@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +182,31 @@ def test_devices_tells_of_this_cpu_on_stdout(aipc: Aipc) -> None:
     table = aipc("devices", "--json")
     assert (table.err, table.out.count("\n")) == ("", 1)
     assert json.loads(table.out)["devices"][0]["id"] == "CPU"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["convert", "MODEL", "OUT"],
+        ["convert", "CHECKPOINT"],
+        ["run", "-m", "MODEL/config.json", "Hi"],
+    ],
+)
+def test_the_command_that_a_message_suggests_holds_the_path_as_one_word(
+    aipc: Aipc, tiny_model_dir: Path, tmp_path: Path, words: list[str]
+) -> None:
+    places = {"MODEL": tmp_path / "my models" / "tiny phi3", "CHECKPOINT": tmp_path / "my checkpoint"}
+    shutil.copytree(tiny_model_dir, places["MODEL"])
+    typed = [word.replace("MODEL", str(places["MODEL"])) for word in words]
+    typed = [word.replace("CHECKPOINT", str(places["CHECKPOINT"])) for word in typed]
+    advice = aipc(*typed).err.splitlines()[-1]
+    assert {str(place) for place in places.values()} & set(shlex.split(advice))
+
+
+def test_the_command_after_a_conversion_runs_from_a_place_with_spaces(
+    aipc: Aipc, tiny_checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "my models" / "tiny phi3"
+    result = aipc("convert", tiny_checkpoint_dir, out, "--weights", "int8")
+    _, command = result.err.strip().rsplit("next: aipc ", 1)
+    assert aipc(*shlex.split(command), "--max-tokens", 1).code == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -206,3 +208,18 @@ def test_an_unknown_device_is_a_failure_that_names_what_is_there(aipc: Aipc, tin
     result = aipc("run", "-m", tiny_model_dir, "--device", "tpu", "Hi")
     assert (result.code, result.out) == (1, "")
     assert "CPU" in result.err
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty"])
+@pytest.mark.parametrize("name", ["openvino_model.xml", "openvino_model.bin", "config.json", "tokenizer.json"])
+def test_a_damaged_file_that_no_manifest_records_is_an_error_with_what_to_do(
+    aipc: Aipc, tmp_path: Path, tiny_model_dir: Path, name: str, damage: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, model)
+    (model / "aipc.json").unlink()
+    os.truncate(model / name, 100 if damage == "truncated" else 0)
+    result = aipc("run", "-m", model, "Hi")
+    assert (result.code, result.out) == (1, "")
+    assert str(model) in result.err.splitlines()[0]
+    assert result.err.splitlines()[-1].startswith("try: ")

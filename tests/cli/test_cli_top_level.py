@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from conftest import Aipc
 from fake_model import write_fake_model
 
 from aipc.cli import VERBS
+from aipc.cli.streams import never_fail_on_a_character
 
 COMMAND = [sys.executable, "-m", "aipc"]
 
@@ -112,12 +114,37 @@ def test_an_interruption_is_exit_code_130(aipc: Aipc, fake_dir: Path, monkeypatc
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_no_character_is_too_much_for_the_output(tmp_path: Path, encoding: str) -> None:
-    model = write_fake_model(tmp_path / "modèle", "Grüße 你好 😀")
+def test_a_pipe_gets_every_character_in_utf_8_whatever_the_systems_encoding(tmp_path: Path, encoding: str) -> None:
+    text = "Grüße 你好 😀"
+    model = write_fake_model(tmp_path / "modèle 你好", text)
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     result = spawn("run", "-m", model, "你好", env=environment)
-    expected = "Grüße 你好 😀\n".encode(encoding, errors="replace").replace(b"\n", os.linesep.encode())
-    assert (result.returncode, result.stdout) == (0, expected)
+    assert (result.returncode, result.stdout) == (0, f"{text}{os.linesep}".encode())
+    failed = spawn("run", "-m", model / "你好", "Hi", env=environment)
+    assert (failed.returncode, failed.stdout) == (1, b"")
+    assert "modèle 你好" in failed.stderr.decode("utf-8")
+
+
+class ATerminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_of_an_old_encoding_keeps_it_and_shows_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = {name: ATerminal(io.BytesIO(), encoding="cp1252") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    never_fail_on_a_character()
+    for stream in streams.values():
+        stream.write("Grüße 😀")
+        stream.flush()
+        assert stream.buffer.getvalue() == "Grüße ?".encode("cp1252")  # type: ignore[attr-defined]
+
+
+def test_streams_that_are_not_there_or_no_files_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as under pythonw
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    never_fail_on_a_character()
 
 
 def test_no_character_is_too_much_for_an_error_message(tmp_path: Path) -> None:

@@ -13,7 +13,15 @@ from tiny_checkpoint import SHAPES, config_of, random_weights, write_checkpoint,
 
 from aipc.checkpoint import INDEX_NAME, SINGLE_NAME, Checkpoint
 from aipc.conversion import convert, plan_conversion
-from aipc.errors import AipcError, CheckpointError, ConfigError, RecipeError, UnsupportedModelError, WeightError
+from aipc.errors import (
+    AipcError,
+    CheckpointError,
+    ConfigError,
+    RecipeError,
+    StoreError,
+    UnsupportedModelError,
+    WeightError,
+)
 from aipc.graph.openvino import bin as openvino_bin
 from aipc.quant.recipe import Recipe
 
@@ -185,10 +193,23 @@ def test_a_missing_tokenizer_is_noticed_before_the_weights_are_written(
     refused(checkpoint, CheckpointError, r"tokenizer\.json is missing")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": {}}'])
-def test_a_broken_tokenizer_is_named(checkpoint: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": {}}', '{"model": {}, "added_tokens": [{}]}'])
+def test_a_broken_tokenizer_is_named_before_the_weights_are_written(
+    checkpoint: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (checkpoint / "tokenizer.json").write_text(text, encoding="utf-8")
+    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
     refused(checkpoint, CheckpointError, r"tokenizer\.json")
+
+
+@pytest.mark.parametrize("key", ["eos_token", "chat_template", "model_max_length"])
+def test_a_broken_config_of_the_tokenizer_is_named_before_the_weights_are_written(
+    checkpoint: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = checkpoint / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), key: [5]}), encoding="utf-8")
+    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
+    refused(checkpoint, ConfigError, rf"tokenizer_config\.json: {key}")
 
 
 @pytest.mark.parametrize("cut_bytes", [1, 1000, 200_000])
@@ -258,3 +279,22 @@ def test_a_plan_is_refused_for_the_same_reasons(checkpoint: Path) -> None:
     change_config(checkpoint, num_hidden_layers=config_of("phi-3-mini-4k")["num_hidden_layers"] + 1)
     with pytest.raises(WeightError, match=r"model\.layers\.2.*no such weight"):
         plan_conversion(checkpoint, Recipe("int8"))
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("config.json", StoreError),
+        (SINGLE_NAME, WeightError),
+        ("tokenizer_config.json", CheckpointError),
+        ("chat_template.jinja", CheckpointError),
+    ],
+)
+def test_a_file_that_the_system_does_not_let_one_read_is_not_called_broken(
+    checkpoint: Path, name: str, error: type[AipcError]
+) -> None:
+    (checkpoint / name).unlink(missing_ok=True)
+    (checkpoint / name).mkdir()  # a file without read permission is one to all but root
+    refused(
+        checkpoint, error, rf"(?s){name}.*(Is a directory|Permission denied)\ntry: check the disk and its permissions"
+    )

@@ -12,7 +12,7 @@ from model_files import WEIGHTS, hasher_of, manifest_of, record_of, write_model
 
 from aipc.errors import DiskSpaceError, IntegrityError, StoreBusyError, StoreError, UsageError
 from aipc.store import MANIFEST, Manifest, integrity, models, read_manifest, verify, writing
-from aipc.store.atomic import SPARE_BYTES, hidden, is_locked
+from aipc.store.atomic import SPARE_BYTES, hidden, is_locked, refuse_full_disk
 
 
 @pytest.fixture
@@ -124,6 +124,68 @@ def test_a_directory_that_is_no_model_is_never_replaced(tmp_path, force):
     assert (link / "thesis.txt").read_text(encoding="utf-8") == "years"
 
 
+@pytest.mark.parametrize("own", ["thesis.txt", "README.md", "a.bin", "notes/", "openvino_notes/", "vocab.json/"])
+@pytest.mark.parametrize("manifest", ["whole", "damaged", "missing"])
+def test_a_model_beside_a_persons_own_files_is_not_replaced_and_all_of_it_stays(destination, own, manifest):
+    write_model(destination)
+    path = destination / own
+    path.mkdir() if own.endswith("/") else path.write_text("years", encoding="utf-8")
+    if manifest == "damaged":
+        (destination / MANIFEST).write_text("{", encoding="utf-8")
+    elif manifest == "missing":
+        (destination / MANIFEST).unlink()
+    before = sorted(entry.name for entry in destination.iterdir())
+    with pytest.raises(StoreError, match=rf"(?s)holds more than.*found {own.rstrip('/')}\ntry: move"):
+        write_model(destination, force=True)
+    assert sorted(entry.name for entry in destination.iterdir()) == before
+    assert left_beside(destination) == {"tiny"}
+
+
+def test_the_first_of_many_own_files_are_named_and_the_others_counted(destination):
+    write_model(destination)
+    for number in range(5):
+        (destination / f"own-{number}").touch()
+    with pytest.raises(StoreError, match="found own-0, own-1, own-2 and 2 more"):
+        write_model(destination, force=True)
+
+
+def test_an_own_file_put_into_the_model_while_it_is_being_replaced_stays(destination):
+    write_model(destination)
+    with (
+        pytest.raises(StoreError, match=r"found thesis\.txt"),
+        writing(destination, needed_bytes=1, force=True) as task,
+    ):
+        (task.directory / "a.bin").write_bytes(b"new")
+        (destination / "thesis.txt").write_text("years", encoding="utf-8")
+        task.commit(manifest_of())
+    assert verify(destination).unlisted == ("thesis.txt",)
+    assert left_beside(destination) == {"tiny"}
+
+
+def test_a_model_that_came_to_the_destination_meanwhile_is_not_replaced(destination):
+    with pytest.raises(StoreError, match="already holds a model"), writing(destination, needed_bytes=1) as task:
+        (task.directory / "a.bin").write_bytes(b"new")
+        destination.mkdir()
+        (destination / "openvino_model.xml").touch()
+        task.commit(manifest_of())
+    assert (destination / "openvino_model.xml").is_file()
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_what_other_programs_write_into_a_model_is_replaced(destination, manifest):
+    write_model(destination)
+    names = "openvino_tokenizer.xml openvino_detokenizer.bin openvino_config.json config.json tokenizer_config.json"
+    names += " chat_template.jinja special_tokens_map.json merges.txt vocab.json tokenizer.model generation_config.json"
+    for name in names.split():
+        (destination / name).touch()
+    if not manifest:
+        (destination / MANIFEST).unlink()
+    write_model(destination, contents={"new.bin": b"new"}, force=True)
+    assert verify(destination).unlisted == ()
+    write_model(destination, force=True)  # new.bin is no model's usual file, but the manifest lists it
+    assert set(verify(destination).manifest.files) == {"openvino_model.bin", "openvino_model.xml"}
+
+
 def test_an_empty_directory_counts_as_absent(destination):
     destination.mkdir(parents=True)
     write_model(destination)
@@ -143,6 +205,12 @@ def test_a_disk_too_full_is_refused_before_work_with_bytes_needed_and_free(desti
     with pytest.raises(DiskSpaceError, match=expected), writing(destination, needed_bytes=7_000_000_000):
         pytest.fail("work began")
     assert left_beside(destination) == set()
+
+
+def test_a_drive_that_is_not_there_is_named_and_not_looked_for_endlessly(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # as on Windows below a drive without a disk
+    with pytest.raises(StoreError, match=r"(?s)/drive/models.*no such disk.*try: "):
+        refuse_full_disk(Path("/drive/models"), 1)
 
 
 def test_a_disk_that_fills_up_while_writing_leaves_nothing_behind(destination):

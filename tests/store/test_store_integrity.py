@@ -1,8 +1,14 @@
+import _thread
 import contextlib
 import hashlib
 import itertools
 import json
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -135,7 +141,7 @@ def test_gross_damage_is_caught_by_both_checks(model, spoil, full):
 @pytest.mark.parametrize("spoil", GROSS[:5])
 def test_gross_damage_to_a_large_file_is_caught_by_the_quick_check(large_model, large_file, large_bytes, spoil):
     spoil(large_file, bytes(large_bytes))
-    with pytest.raises(IntegrityError, match=r"(?s)openvino_model\.bin.*aipc models verify large"):
+    with pytest.raises(IntegrityError, match=r"(?s)openvino_model\.bin.*aipc models verify .*large"):
         verify(large_model, full=False)
 
 
@@ -172,6 +178,57 @@ def test_one_flipped_bit_between_the_blocks_is_caught_by_the_full_check_alone(la
     verify(large_model, full=False)
     with pytest.raises(IntegrityError, match="sha256"):
         verify(large_model, full=True)
+
+
+@pytest.fixture
+def slow_model(tmp_path):
+    """A model of 20 sparse gigabytes, whose verification takes ten seconds or more."""
+    directory = tmp_path / "slow"
+    directory.mkdir()
+    names = ("openvino_model.bin", "openvino_model.xml")
+    files = {name: FileRecord(10**10, "0" * 64, "1" * 64) for name in names}
+    for name, record in files.items():
+        with (directory / name).open("wb") as file:
+            file.truncate(record.size_bytes)
+    (directory / MANIFEST).write_text(to_json(manifest_of(files=files)), encoding="utf-8")
+    return directory
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="NTFS has sparse files for those alone who ask for them")
+def test_ctrl_c_ends_a_verification_at_once(slow_model):
+    interrupt = threading.Timer(0.3, _thread.interrupt_main)
+    interrupt.start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        verify(slow_model)
+    assert time.monotonic() - begun < 0.6
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a child cannot be sent Ctrl-C alone")
+def test_ctrl_c_ends_the_command_at_once_with_130(slow_model):
+    command = [sys.executable, "-m", "aipc", "models", "verify", str(slow_model)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(1.5)  # hashing by now
+    assert process.poll() is None
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 0.4
+    assert (process.returncode, out, err) == (130, b"", b"interrupted\n")
+
+
+def test_a_damaged_file_is_told_before_the_other_files_are_read_to_their_end(slow_model):
+    (slow_model / "openvino_model.xml").write_bytes(b"x")
+    files = {
+        "openvino_model.bin": FileRecord(10**10, "0" * 64, "1" * 64),
+        "openvino_model.xml": FileRecord(1, "0" * 64),
+    }
+    (slow_model / MANIFEST).write_text(to_json(manifest_of(files=files)), encoding="utf-8")
+    begun = time.monotonic()
+    with pytest.raises(IntegrityError, match=r"openvino_model\.xml"):
+        verify(slow_model)
+    assert time.monotonic() - begun < 0.6
 
 
 def test_a_model_directory_without_manifest_is_not_whole(model):

@@ -1,6 +1,11 @@
 import contextlib
+import errno
 import hashlib
+import os
+import shutil
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from model_files import manifest_of, write_model
@@ -131,7 +136,13 @@ def test_the_embedded_model_is_not_there_yet_and_the_error_says_what_to_type(mod
         (["model.safetensors"], ConfigError, "no config.json"),
         (["config.json", "pytorch_model.bin"], WeightError, "run code.*pytorch_model.bin"),
         (["config.json", "weights.pth"], WeightError, "run code"),
-        (["openvino_model.xml"], IntegrityError, "openvino_model.bin"),
+        (["openvino_model.xml"], IntegrityError, "found no openvino_model.bin"),
+        (
+            ["openvino_model.bin", "openvino_tokenizer.bin", "config.json"],
+            IntegrityError,
+            "found no openvino_model.xml",
+        ),
+        (["aipc.json", "config.json"], IntegrityError, "found no openvino_model.xml"),
     ],
 )
 def test_a_directory_that_is_no_model_says_what_is_missing_in_it(tmp_path, names, error, words):
@@ -218,6 +229,42 @@ def test_what_is_not_whole_is_listed_with_its_reason_and_its_bytes():
     assert "interrupted" in listed["killed"].problem and listed["killed"].size_bytes == 1
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_leftover_in_a_store_that_cannot_be_written_is_listed_with_what_is_not_known_of_it(monkeypatch, number):
+    store("whole")
+    files_at(models_directory() / ".killed.partial", "a.bin")
+    (models_directory() / ".killed.lock").touch()
+
+    def refuse(*values: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    killed, whole = models()
+    assert (killed.state, killed.size_bytes, whole.state) == ("incomplete", 1, "ok")
+    assert f"whether it is being written cannot be told: {os.strerror(number)}" in killed.problem
+
+
+def test_what_goes_away_while_it_is_listed_is_no_failure():
+    busy = models_directory() / ".busy.partial"
+    done = threading.Event()
+
+    def write_and_delete() -> None:
+        while not done.is_set():
+            busy.mkdir(parents=True)
+            for number in range(5):
+                (busy / f"{number}").touch()
+            shutil.rmtree(busy)
+
+    writer = threading.Thread(target=write_and_delete)
+    writer.start()
+    try:
+        for _ in range(1000):
+            assert [model.name for model in models()] in (["busy"], [])
+    finally:
+        done.set()
+        writer.join()
+
+
 def test_a_removed_model_is_gone_with_its_leftovers():
     path = store("tiny")
     files_at(models_directory() / ".tiny.partial", "a.bin")
@@ -272,3 +319,17 @@ def test_no_text_makes_resolve_raise_anything_but_aipcs_errors(tmp_path, monkeyp
     for text in ("\ud800", "~nobody-here/x", "a" * 300 + "/b", "%00", "a/b@" + "c" * 5000, "\\\\server\\share", "~"):
         with contextlib.suppress(AipcError):
             resolve(text)
+
+
+def test_a_stored_model_that_may_not_be_looked_at_is_one_of_aipcs_errors(monkeypatch):
+    store("tiny")
+    real_is_dir = Path.is_dir
+
+    def refuse(path: Path) -> bool:
+        if path.name == "tiny":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real_is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(StoreError, match=r"(?s)tiny cannot be read: Permission denied\ntry: "):
+        resolve("tiny")

@@ -133,6 +133,19 @@ def test_models_lie_in_their_own_directory_of_the_store(monkeypatch):
     assert models_directory() == Path("/data/models")
 
 
+@pytest.mark.parametrize("home", ["", "  "])
+def test_an_empty_home_of_the_store_counts_as_none(home):
+    assert store_root(environ={"AIPC_HOME": home}, platform="linux", home=Path("/home/me")) == Path(
+        "/home/me/.local/share/aipc"
+    )
+
+
+@pytest.mark.parametrize("home", ["~nosuchuser-here", "~nosuchuser-here/models"])
+def test_a_home_of_the_store_in_an_unknown_accounts_home_is_named(home):
+    with pytest.raises(StoreError, match=rf"AIPC_HOME.*\n?.*found {home}(?s:.*)try: "):
+        store_root(environ={"AIPC_HOME": home})
+
+
 def test_an_account_without_home_is_told_to_set_one(monkeypatch):
     def no_home() -> Path:
         raise RuntimeError

@@ -56,6 +56,7 @@ class ChatTemplate:
 
         from aipc.chat.bounded_compiler import compile_bounded
         from aipc.chat.bounded_jinja import BoundedEnvironment
+        from aipc.chat.limits import LimitReachedError
 
         if len(self.source) > LONGEST_TEMPLATE_CHARACTERS:
             raise TemplateError(
@@ -68,8 +69,12 @@ class ChatTemplate:
             return compile_bounded(environment, self.source)
         except TemplateSyntaxError as error:
             raise TemplateError(f"line {error.lineno} of the chat template is no Jinja: {error.message}") from error
+        except LimitReachedError as error:
+            raise TemplateError(f"the chat template goes past its limits: {error}") from error
         except (Exception, RecursionError, MemoryError) as error:
-            raise TemplateError(f"the chat template cannot be compiled: {error or type(error).__name__}") from error
+            raise TemplateError(
+                f"the chat template cannot be compiled: {str(error) or type(error).__name__}"
+            ) from error
 
 
 def _template_error(error: BaseException, template: Any) -> TemplateError:

@@ -30,6 +30,7 @@ from aipc.cli.parsing import (
 from aipc.cli.show import note_statistics, show
 from aipc.errors import AipcError, ContextLengthError, TemplateError
 from aipc.model import Model, load_ready
+from aipc.quoting import quoted
 from aipc.ready import ready_model
 
 HELP = "Ctrl-C stops an answer, twice leaves · /clear forgets the conversation · /exit or Ctrl-D leaves"
@@ -50,7 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
         with load_ready(ready, device=arguments.device, properties=properties, progress=display) as model:
             display.end()
             if not model.chat.has_template:
-                raise TemplateError(f"{model.name} has no chat template", try_next=f"aipc run -m {ready.path} TEXT")
+                raise TemplateError(
+                    f"{model.name} has no chat template", try_next=f"aipc run -m {quoted(ready.path)} TEXT"
+                )
             display.note(f"{model.name} on {model.session.device} ({model.session.device_name})\n{HELP}\n")
             with _warming_up(model, display):
                 Conversation(model, display, arguments).talk(_line_reader())

@@ -19,6 +19,7 @@ from aipc.cli.parsing import add_recipe_arguments, recipe_of
 from aipc.conversion import Conversion, convert, plan_conversion
 from aipc.errors import UsageError
 from aipc.plan import Plan
+from aipc.quoting import quoted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps(plan.as_json()) if arguments.json else _plan_table(plan))
             return 0
         if arguments.destination is None:
-            raise UsageError("OUT is missing", try_next=f"aipc convert {arguments.source} OUT")
+            raise UsageError("OUT is missing", try_next=f"aipc convert {quoted(arguments.source)} OUT")
         conversion = convert(
             arguments.source,
             arguments.destination,
@@ -75,7 +76,7 @@ def _summary(conversion: Conversion) -> str:
     return (
         f"{plan.recipe.label}: {plan.parameters / 1e6:,.1f} M weights at {plan.bits_per_weight:.2f} bits, "
         f"{conversion.manifest.size_bytes / 1e6:,.1f} MB, {conversion.seconds:.1f} s\n"
-        f'next: aipc run -m {conversion.path} "Can you introduce yourself?"'
+        f'next: aipc run -m {quoted(conversion.path)} "Can you introduce yourself?"'
     )
 
 

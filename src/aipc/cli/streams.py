@@ -12,10 +12,14 @@ from aipc.errors import UsageError
 
 
 def never_fail_on_a_character() -> None:
-    """A console or pipe of another encoding shows ? for what it cannot show, rather than an error."""
+    """Have stdout and stderr take every character.
+
+    A pipe or file gets UTF-8, whatever the system's old encoding is (cp1252 on most Windows PCs): what reads it is a
+    program, and a `?` would be lost for good. A terminal reads its own encoding, and shows `?` for what that lacks.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
 
 
 def piped_text() -> str:

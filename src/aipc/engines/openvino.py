@@ -19,6 +19,7 @@ from aipc.engines.openvino_tokens import POLL_S, TokenThread
 from aipc.engines.request import checked_request
 from aipc.errors import EngineError
 from aipc.openvino_import import first_useful_line, import_genai, import_openvino
+from aipc.quoting import quoted
 
 name = "openvino"
 
@@ -41,7 +42,8 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OpenVINOSession:
     properties = checked_properties(core, device_id, options.properties)
     _check_model(model_dir)
     pipeline: Pipeline
-    with _engine_errors(f"{model_dir} cannot be loaded on {device_id}"):
+    what = f"{model_dir} cannot be loaded on {device_id}"
+    with _engine_errors(what, try_next="aipc devices shows what runs here; for a damaged file convert the model again"):
         if device_id == "NPU":
             pipeline = StaticPipeline(genai, model_dir, device_id, properties=properties)
         else:
@@ -60,7 +62,7 @@ def _check_model(model_dir: Path) -> None:
         raise EngineError(
             f"{model_dir} holds no OpenVINO model",
             expected=MODEL_FILE,
-            try_next=f"aipc convert CHECKPOINT {model_dir}",
+            try_next=f"aipc convert CHECKPOINT {quoted(model_dir)}",
         )
 
 
@@ -87,11 +89,11 @@ def _capabilities(device: str, options: LoadOptions, *, vocabulary_tokens: int |
 
 
 @contextmanager
-def _engine_errors(what: str) -> Iterator[None]:
+def _engine_errors(what: str, *, try_next: str | None = None) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise EngineError(what, found=first_useful_line(error)) from error
+        raise EngineError(what, found=first_useful_line(error), try_next=try_next) from error
 
 
 class OpenVINOSession:

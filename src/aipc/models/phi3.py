@@ -149,7 +149,12 @@ def _read_rope(config: ConfigFile, head_size: int) -> Rope:
     if scaling is None or kind == "default":
         return Rope(head_size, frequencies)
     if kind not in ("longrope", "su", "yarn"):  # all three names stand for LongRoPE in this family
-        raise ConfigError(f"{scaling.path}: {scaling.key('type')}", expected="default, longrope or su", found=kind)
+        raise ConfigError(
+            f"{scaling.path}: {scaling.key('type')}",
+            expected="default, longrope or su",
+            found=kind,
+            try_next="a checkpoint with one of these, such as microsoft/Phi-3.5-mini-instruct",
+        )
     return _longrope(config, scaling, Rope(head_size, frequencies))
 
 

@@ -110,7 +110,7 @@ def _read_through(buffer: Any) -> None:
 def _read(cache_file: Path) -> dict[str, Any]:
     try:
         entries = json.loads(cache_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return entries if isinstance(entries, dict) else {}
 

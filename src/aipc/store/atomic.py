@@ -23,6 +23,7 @@ from aipc.store.hashing import FileHasher, FileRecord, Progress, crc32_of, hash_
 from aipc.store.integrity import unlisted, verify_files, verify_sizes
 from aipc.store.manifest import MANIFEST, Manifest, to_json
 from aipc.store.names import validate_file_name
+from aipc.store.replacement import refuse_replacement
 
 _GRACE_S = 0.2  # a listing of the models holds a lock for an instant, to see whether it is free
 SPARE_BYTES = 64 * 1024 * 1024  # left free for everybody else
@@ -33,9 +34,10 @@ _RENAME_TRIES = 20 if os.name == "nt" else 1  # virus scanners hold fresh files 
 class Writing:
     """A model being written into `directory`, which `commit` turns into the destination."""
 
-    def __init__(self, destination: Path) -> None:
+    def __init__(self, destination: Path, *, force: bool = False) -> None:
         self.destination = destination
         self.directory = hidden(destination, "partial")
+        self._force = force
         self.committed = False
         self._checked: dict[str, FileRecord] = {}
 
@@ -104,6 +106,7 @@ class Writing:
 
     def _move_into_place(self) -> None:
         aside = hidden(self.destination, "old")
+        refuse_replacement(self.destination, force=self._force)  # once more: a conversion takes minutes
         if self.destination.is_dir():
             rename(self.destination, aside)
         try:
@@ -134,7 +137,7 @@ def writing(destination: Path, *, needed_bytes: int, force: bool = False, wait_s
     `wait_s` seconds, `DiskSpaceError` when the disk has less than `needed_bytes` and 64 MiB free, and
     `StoreError` when the destination cannot be written or exists. An empty directory counts as absent; with
     `force` a converted model is replaced, and stays in place until the new one is whole. Anything else is
-    never replaced.
+    never replaced, nor is a model with a person's own files beside it (see `refuse_replacement`).
 
     Leaving without `Writing.commit`, by an exception or not, leaves nothing behind. A disk that fills up
     meanwhile raises `DiskSpaceError`.
@@ -142,9 +145,9 @@ def writing(destination: Path, *, needed_bytes: int, force: bool = False, wait_s
     destination = _absolute(destination)
     with locked(destination, wait_s=wait_s):
         clear_leftovers(destination)
-        _refuse_destination(destination, force=force)
+        refuse_replacement(destination, force=force)
         refuse_full_disk(destination.parent, needed_bytes)
-        task = Writing(destination)
+        task = Writing(destination, force=force)
         try:
             _make_directory(task.directory)
             yield task
@@ -182,7 +185,10 @@ def locked(destination: Path, *, wait_s: float = 0.0) -> Iterator[None]:
 
 
 def is_locked(destination: Path) -> bool:
-    """Whether another process is writing or removing `destination`; creates no file."""
+    """Whether another process is writing or removing `destination`; creates no file.
+
+    Raises `StoreError` where that cannot be told, as the lock may not be opened.
+    """
     if not hidden(destination, "lock").is_file():
         return False
     try:
@@ -234,9 +240,14 @@ def rename(source: Path, target: Path) -> None:
 
 
 def refuse_full_disk(directory: Path, needed_bytes: int) -> None:
-    """Raise `DiskSpaceError` when the disk of `directory` has less than `needed_bytes` and 64 MiB free."""
-    while not directory.exists():
-        directory = directory.parent
+    """Raise `DiskSpaceError` when the disk of `directory` has less than `needed_bytes` and 64 MiB free.
+
+    `directory` need not exist. Raises `StoreError` when its disk does not.
+    """
+    there = next((path for path in (directory, *directory.parents) if path.exists()), None)
+    if there is None:
+        raise StoreError(f"{directory} cannot be made", found="no such disk", try_next="give another directory")
+    directory = there
     if shutil.disk_usage(directory).free < needed_bytes + SPARE_BYTES:
         raise _disk_full(directory, needed_bytes)
 
@@ -266,24 +277,6 @@ def _absolute(destination: Path) -> Path:
     if not absolute.name:
         raise UsageError(f"{destination} cannot be a model's directory", try_next="name a new directory")
     return absolute
-
-
-def _refuse_destination(destination: Path, *, force: bool) -> None:
-    if not os.path.lexists(destination):
-        return
-    if destination.is_dir() and not destination.is_symlink():
-        names = {entry.name for entry in destination.iterdir()}
-        if not names or (force and names & {MANIFEST, "openvino_model.xml"}):
-            return
-        if names & {MANIFEST, "openvino_model.xml"}:
-            raise StoreError(
-                f"{destination} already holds a model",
-                try_next="give another directory, or --force to replace it",
-            )
-    # With force too: replacing means deleting, and this may be anything.
-    raise StoreError(
-        f"{destination} exists and is no converted model", try_next="give a directory that does not exist yet"
-    )
 
 
 def _make_directory(directory: Path, *, parents: bool = False) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import stat
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from aipc.errors import IntegrityError, StoreError
+from aipc.quoting import quoted
 from aipc.store.hashing import (
     SAMPLE_BLOCK_BYTES,
     SAMPLE_BLOCKS,
@@ -21,6 +22,7 @@ from aipc.store.hashing import (
 from aipc.store.manifest import MANIFEST, Manifest, read_manifest
 
 _THREADS = 4  # hashlib frees the interpreter's lock; more threads than large files gain nothing
+_STEP_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,30 @@ def verify_files(
     verify_sizes(model_dir, files)
     plan = [(name, record, full or record.sample_sha256 is None) for name, record in files.items()]
     total_bytes = sum(_cost_bytes(record, whole) for _, record, whole in plan)
-    advance = _counter(total_bytes, progress)
+    stopped = threading.Event()
+    advance = _counter(total_bytes, progress, stopped)
     with ThreadPoolExecutor(_THREADS) as threads:
-        checks = [
-            threads.submit(_verify_file, model_dir / name, record, whole=whole, advance=advance)
-            for name, record, whole in plan
-        ]
         try:
-            for check in checks:
-                check.result()
+            _wait_for(
+                [
+                    threads.submit(_verify_file, model_dir / name, record, whole=whole, advance=advance)
+                    for name, record, whole in plan
+                ]
+            )
         except BaseException:
+            stopped.set()
             threads.shutdown(cancel_futures=True)
             raise
     return total_bytes
+
+
+def _wait_for(checks: Sequence[Future[None]]) -> None:
+    """Raise what the first check to fail raised. In steps, as Windows lets Ctrl-C in between waits only."""
+    waiting = set(checks)
+    while waiting:
+        done, waiting = wait(waiting, timeout=_STEP_S, return_when=FIRST_EXCEPTION)
+        for check in done:
+            check.result()
 
 
 def verify_sizes(model_dir: Path, files: Mapping[str, FileRecord]) -> None:
@@ -113,13 +126,22 @@ def _cost_bytes(record: FileRecord, whole: bool) -> int:
     return record.size_bytes if whole else SAMPLE_BLOCKS * SAMPLE_BLOCK_BYTES
 
 
-def _counter(total_bytes: int, progress: Progress | None) -> Callable[[int], None]:
-    """Return a function for several threads that adds up their bytes and passes the sum on."""
+class _StoppedError(Exception):
+    """Nobody waits for this check any more."""
+
+
+def _counter(total_bytes: int, progress: Progress | None, stopped: threading.Event) -> Callable[[int], None]:
+    """Return a function for several threads that adds up their bytes and passes the sum on.
+
+    It ends a thread by `_StoppedError` once `stopped` is set: a person who stops a verification waits for no file.
+    """
     lock = threading.Lock()
     done_bytes = 0
 
     def advance(step_bytes: int) -> None:
         nonlocal done_bytes
+        if stopped.is_set():
+            raise _StoppedError
         with lock:
             done_bytes += step_bytes
             if progress is not None:
@@ -133,7 +155,7 @@ def _corrupt(path: Path, *, expected: str, found: str) -> IntegrityError:
         f"{path} is not the file that was written",
         expected=expected,
         found=found,
-        try_next=f"aipc models verify {path.parent.name} checks every byte; then convert the model again",
+        try_next=f"aipc models verify {quoted(path.parent)} checks every byte; then convert the model again",
     )
 
 

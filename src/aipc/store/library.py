@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -45,7 +47,10 @@ def models(root: Path | None = None) -> list[StoredModel]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise StoreError(f"{models_dir} cannot be read: {error.strerror}", try_next="set AIPC_HOME") from error
+        raise StoreError(
+            f"{models_dir} cannot be read: {error.strerror}",
+            try_next="set AIPC_HOME to a directory that you can read and write",
+        ) from error
     names = {entry.name for entry in entries if is_model_name(entry.name)}
     names |= {name for entry in entries if (name := _name_of_leftover(entry)) is not None}
     return [_stored(model_path(name, models_dir=models_dir)) for name in sorted(names)]
@@ -133,11 +138,8 @@ def _origin_of_stored(path: Path) -> Origin | None:
 
 
 def _stored(path: Path) -> StoredModel:
-    partial = hidden(path, "partial")
     if not path.is_dir():
-        state: Literal["incomplete", "writing"] = "writing" if is_locked(path) else "incomplete"
-        problem = None if state == "writing" else "its conversion was interrupted"
-        return StoredModel(path.name, path, state, _directory_bytes(partial), problem=problem)
+        return _half_made(path)
     try:
         manifest = read_manifest(path)
         verify_sizes(path, manifest.files)
@@ -145,6 +147,18 @@ def _stored(path: Path) -> StoredModel:
         problem = str(error).splitlines()[0]
         return StoredModel(path.name, path, "incomplete", _directory_bytes(path), problem=problem)
     return StoredModel(path.name, path, "ok", manifest.size_bytes, manifest)
+
+
+def _half_made(path: Path) -> StoredModel:
+    size_bytes = _directory_bytes(hidden(path, "partial"))
+    try:
+        if is_locked(path):
+            return StoredModel(path.name, path, "writing", size_bytes)
+        problem = "its conversion was interrupted"
+    except StoreError as error:  # of another account, or on a read-only disk
+        reason = error.what.rpartition(": ")[2]
+        problem = f"half-made; whether it is being written cannot be told: {reason}"
+    return StoredModel(path.name, path, "incomplete", size_bytes, problem=problem)
 
 
 def _name_of_leftover(entry: Path) -> str | None:
@@ -156,12 +170,11 @@ def _name_of_leftover(entry: Path) -> str | None:
 
 
 def _directory_bytes(directory: Path) -> int:
-    return sum(path.stat().st_size for path in _files(directory))
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    if not directory.is_dir():
-        return
-    for path in directory.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            yield path
+    """Bytes of the files in it, however deep; what goes away meanwhile or may not be looked at counts nothing."""
+    total_bytes = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):
+                status = Path(folder, name).lstat()
+                total_bytes += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total_bytes

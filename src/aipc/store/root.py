@@ -16,16 +16,29 @@ def store_root(
     """Return the store's directory; it need not exist.
 
     `AIPC_HOME`, or the place where the platform keeps programs' data: `$XDG_DATA_HOME` or `~/.local/share`
-    on Linux, `%LOCALAPPDATA%` on Windows, `~/Library/Application Support` on macOS. The arguments stand in
-    for this computer's `os.environ`, `sys.platform` and home directory. Raises `StoreError` when there is
-    no home directory.
+    on Linux, `%LOCALAPPDATA%` on Windows, `~/Library/Application Support` on macOS. A relative `AIPC_HOME` is
+    taken from the working directory, and a blank one counts as none. The arguments stand in for this
+    computer's `os.environ`, `sys.platform` and home directory. Raises `StoreError` when a home directory is
+    meant that there is not.
     """
     environ = os.environ if environ is None else environ
     platform = sys.platform if platform is None else platform
-    chosen = environ.get("AIPC_HOME")
+    chosen = environ.get("AIPC_HOME", "").strip()
     if chosen:
-        return Path(os.path.abspath(Path(chosen).expanduser()))  # noqa: PTH100 - keeps symbolic links as typed
+        return Path(os.path.abspath(_expanded(chosen)))  # noqa: PTH100 - keeps symbolic links as typed
     return _data_directory(environ, platform=platform, home=home) / "aipc"
+
+
+def _expanded(chosen: str) -> Path:
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError as error:
+        raise StoreError(
+            "AIPC_HOME names the home directory of an account that is not on this computer",
+            expected="a directory that you can write to",
+            found=chosen,
+            try_next="set AIPC_HOME to another directory, or unset it",
+        ) from error
 
 
 def models_directory(root: Path | None = None) -> Path:

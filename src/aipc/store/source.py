@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from aipc.errors import ConfigError, IntegrityError, ModelNotFoundError, StoreError, WeightError
+from aipc.quoting import quoted
 from aipc.store.library import models
-from aipc.store.manifest import Origin, read_manifest
+from aipc.store.manifest import MANIFEST, Origin, read_manifest
 from aipc.store.names import GUIDE, is_model_name, model_path
 from aipc.store.root import models_directory
 
@@ -80,7 +81,9 @@ def _directory(model: str) -> Source | None:
     if not model or not os.path.exists(path):  # noqa: PTH110
         return None
     if not path.is_dir():
-        raise ModelNotFoundError(f"{model} is a file", expected="a model's directory", try_next=f"-m {path.parent}")
+        raise ModelNotFoundError(
+            f"{model} is a file", expected="a model's directory", try_next=f"-m {quoted(path.parent)}"
+        )
     try:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
@@ -95,13 +98,17 @@ def _directory(model: str) -> Source | None:
 
 def _converted(path: Path, names: set[str]) -> Source:
     if "openvino_model.bin" not in names:
-        raise IntegrityError(
-            f"{path} is not a whole model",
-            expected="openvino_model.bin beside openvino_model.xml",
-            found="no such file",
-            try_next="convert the model again",
-        )
+        raise _not_whole(path, "openvino_model.bin")
     return Source("converted", path.name, path)
+
+
+def _not_whole(path: Path, missing: str) -> IntegrityError:
+    return IntegrityError(
+        f"{path} is not a whole model",
+        expected="openvino_model.bin and openvino_model.xml",
+        found=f"no {missing}",
+        try_next="convert the model again",
+    )
 
 
 def _has_weights(names: set[str]) -> bool:
@@ -117,7 +124,9 @@ def _checkpoint_name(path: Path) -> tuple[str, str | None]:
     return path.name, None
 
 
-def _no_model(path: Path, names: set[str]) -> ModelNotFoundError | ConfigError | WeightError:
+def _no_model(path: Path, names: set[str]) -> ModelNotFoundError | ConfigError | WeightError | IntegrityError:
+    if names & {MANIFEST, "openvino_model.bin"}:
+        return _not_whole(path, "openvino_model.xml")
     pickles = sorted(name for name in names if Path(name).suffix in _PICKLES)
     if pickles and not _has_weights(names):
         return WeightError(
@@ -144,10 +153,12 @@ def _stored(model: str, root: Path | None) -> Source | None:
     if not is_model_name(model):
         return None
     path = model_path(model, models_dir=models_directory(root))
-    if not path.is_dir():
-        return None
     try:
+        if not path.is_dir():
+            return None
         read_manifest(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}", try_next="change its permissions") from error
     except IntegrityError as error:
         raise IntegrityError(
             error.what,
@@ -199,7 +210,8 @@ def _config_sha256(directory: Path) -> str:
         return hashlib.sha256((directory / "config.json").read_bytes()).hexdigest()
     except OSError as error:
         raise StoreError(
-            f"{directory / 'config.json'} cannot be read: {error.strerror}", try_next="check that it exists"
+            f"{directory / 'config.json'} cannot be read: {error.strerror}",
+            try_next="check the disk and its permissions",
         ) from error
 
 

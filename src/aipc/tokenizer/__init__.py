@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from aipc.errors import CheckpointError, ConfigError
+from aipc.errors import ConfigError
 from aipc.tokenizer.config import TokenizerConfig
+from aipc.tokenizer.library import library_errors, read_library_tokenizer
 from aipc.tokenizer.streaming import IncrementalText
 
 # Tokens that end a turn though some checkpoints list only the end of the text in their files.
@@ -37,9 +39,11 @@ class ControlToken:
 class Tokenizer:
     """A checkpoint's tokenizer. Safe to use from several threads."""
 
-    def __init__(self, library: Any, config: TokenizerConfig) -> None:
+    def __init__(self, library: Any, config: TokenizerConfig, *, path: Path) -> None:
+        """`path` is the file that messages name."""
         self._library = library
         self.config = config
+        self._path = path
         self._added_ids = frozenset(library.get_added_tokens_decoder())
 
     @classmethod
@@ -50,7 +54,7 @@ class Tokenizer:
         a token or an id that it does not have.
         """
         config = TokenizerConfig.read(model_dir)
-        tokenizer = cls(_read_library_tokenizer(model_dir), config)
+        tokenizer = cls(read_library_tokenizer(model_dir), config, path=model_dir / "tokenizer.json")
         outside = [index for index in sorted(tokenizer.config.eos_ids) if index >= tokenizer.vocab_size]
         if outside and not tokenizer.stop_token_ids:
             raise ConfigError(
@@ -95,18 +99,22 @@ class Tokenizer:
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Token ids of `text`, in which control tokens are recognised.
 
-        With `special_tokens`, what tokenizer.json asks for is added at the beginning and the end.
+        With `special_tokens`, what tokenizer.json asks for is added at the beginning and the end. Raises
+        `CheckpointError` when tokenizer.json has no way to spell the text.
         """
-        ids: list[int] = self._library.encode(text, add_special_tokens=special_tokens).ids
+        with self._encoding():
+            ids: list[int] = self._library.encode(text, add_special_tokens=special_tokens).ids
         return ids
 
     def encode_plain(self, text: str, *, begins_text: bool = True) -> list[int]:
         """Token ids of `text` in which `<|user|>` and its like are ordinary characters. Nothing is added.
 
         `begins_text` is False for a piece that follows another one: some tokenizers treat the first word apart.
+        Raises as `encode` does.
         """
-        twin = self._plain_twin if begins_text else self._plain_twin_inside
-        encoding = twin.encode(text, add_special_tokens=False)
+        with self._encoding():
+            twin = self._plain_twin if begins_text else self._plain_twin_inside
+            encoding = twin.encode(text, add_special_tokens=False)
         if not len(twin.get_added_tokens_decoder()):
             return list(encoding.ids)
         first_added = self._library.get_vocab_size(with_added_tokens=False)
@@ -121,15 +129,19 @@ class Tokenizer:
         Equals the library's, but for one thing: where byte tokens follow one another and some are no UTF-8, the
         library gives up all of them, and here the whole characters among them are kept, as in streaming.
         """
-        text: str = self._library.decode(list(ids), skip_special_tokens=skip_special)
+        with library_errors(f"{self._path} cannot spell an answer"):
+            text: str = self._library.decode(list(ids), skip_special_tokens=skip_special)
         if REPLACEMENT_CHARACTER not in text:
             return text
         incremental = self.incremental(skip_special=skip_special)
         return "".join([*map(incremental.push, ids), incremental.finish()])
 
     def incremental(self, *, skip_special: bool = True) -> IncrementalText:
-        """A fresh `IncrementalText` for one answer."""
+        """A fresh `IncrementalText` for one answer. Both raise `CheckpointError` for a decoder that fails."""
         return IncrementalText(self._library, skip_special=skip_special)
+
+    def _encoding(self) -> AbstractContextManager[None]:
+        return library_errors(f"{self._path} cannot encode the text")
 
     @cached_property
     def _plain_twin(self) -> Any:
@@ -191,30 +203,3 @@ class Tokenizer:
     def _control_pattern(self) -> re.Pattern[str]:
         """Matches any control token, or nothing at all when there is none."""
         return re.compile("|".join(re.escape(token.content) for token in self.control_tokens) or r"(?!)")
-
-
-def _read_library_tokenizer(model_dir: Path) -> Any:
-    from tokenizers import Tokenizer as LibraryTokenizer
-
-    path = model_dir / "tokenizer.json"
-    if not path.is_file():
-        raise _missing_tokenizer(model_dir)
-    try:
-        library = LibraryTokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
-        raise CheckpointError(f"cannot read {path}: {error}", try_next="download the file again") from error
-    library.no_truncation()
-    library.no_padding()
-    return library
-
-
-def _missing_tokenizer(model_dir: Path) -> CheckpointError:
-    path = model_dir / "tokenizer.json"
-    if not (model_dir / "tokenizer.model").is_file():
-        return CheckpointError(f"{path} is missing", try_next="download the whole checkpoint again")
-    return CheckpointError(
-        f"{model_dir} has a tokenizer.model only, the older SentencePiece format",
-        expected="tokenizer.json",
-        try_next="download the checkpoint's newer revision, or save it once with transformers: "
-        "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
-    )

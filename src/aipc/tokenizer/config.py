@@ -19,6 +19,8 @@ SPECIAL_TOKEN_NAMES = (
     "cls_token",
     "mask_token",
 )
+TRY_NEXT = "download the file again"
+LARGEST_BYTES = 128 * 1024 * 1024  # a vocabulary of 262,000 tokens takes 34 MB
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,38 @@ class TokenizerConfig:
         )
 
 
+def refuse_too_large(path: Path) -> None:
+    """Raise `CheckpointError` for a file that no tokenizer is as large as. Raises OSError when it is not there."""
+    size_bytes = path.stat().st_size
+    if size_bytes > LARGEST_BYTES:
+        raise CheckpointError(
+            f"{path} is too large",
+            expected=f"at most {LARGEST_BYTES:,} bytes",
+            found=f"{size_bytes:,} bytes",
+            try_next=TRY_NEXT,
+        )
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """What to say of a file that the system does not let one read."""
+    return CheckpointError(f"cannot read {path}: {error.strerror}", try_next="check the disk and its permissions")
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in `path`; empty when there is no such file. Raises `CheckpointError` for anything else."""
     try:
+        refuse_too_large(path)
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}", try_next="download the file again") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}", try_next=TRY_NEXT) from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"cannot read {path}", expected="a JSON object", found=f"a {type(value).__name__}")
+        raise CheckpointError(
+            f"cannot read {path}", expected="a JSON object", found=f"a {type(value).__name__}", try_next=TRY_NEXT
+        )
     return value
 
 
@@ -81,7 +105,7 @@ def _special_tokens(model_dir: Path, own: Mapping[str, Any]) -> dict[str, str]:
             if value is None:
                 continue
             if not isinstance(value, str):
-                raise ConfigError(f"{path}: {name}", expected="a string", found=repr(value))
+                raise ConfigError(f"{path}: {name}", expected="a string", found=f"{value!r:.80}", try_next=TRY_NEXT)
             tokens[name] = value
     return tokens
 
@@ -93,7 +117,9 @@ def _ids(path: Path, keys: Mapping[str, Any], name: str) -> list[int]:
     values = value if isinstance(value, list) else [value]
     for item in values:
         if isinstance(item, bool) or not isinstance(item, int) or item < 0:
-            raise ConfigError(f"{path}: {name}", expected="a token id or a list of them", found=repr(value))
+            raise ConfigError(
+                f"{path}: {name}", expected="a token id or a list of them", found=f"{value!r:.80}", try_next=TRY_NEXT
+            )
     return values
 
 
@@ -102,7 +128,9 @@ def _max_tokens(path: Path, keys: Mapping[str, Any]) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-        raise ConfigError(f"{path}: model_max_length", expected="a number of tokens", found=repr(value))
+        raise ConfigError(
+            f"{path}: model_max_length", expected="a number of tokens", found=f"{value!r:.80}", try_next=TRY_NEXT
+        )
     # transformers writes 1e30 for "no limit"
     return int(value) if value < 2**31 else None
 
@@ -111,11 +139,14 @@ def _chat_template(model_dir: Path, own: Mapping[str, Any]) -> str | None:
     """chat_template.jinja wins over chat_template.json, and that over tokenizer_config.json."""
     file = model_dir / "chat_template.jinja"
     try:
+        refuse_too_large(file)
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         pass
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {file}: {error}") from error
+    except OSError as error:
+        raise unreadable(file, error) from error
+    except ValueError as error:
+        raise CheckpointError(f"cannot read {file}: {error}", try_next=TRY_NEXT) from error
     for path, keys in (
         (model_dir / "chat_template.json", read_json_object(model_dir / "chat_template.json")),
         (model_dir / "tokenizer_config.json", own),
@@ -133,6 +164,7 @@ def _default_template(path: Path, value: object) -> str | None:
         f"{path}: chat_template",
         expected='a string or a list of {"name", "template"}',
         found=f"{value!r:.80}",
+        try_next=TRY_NEXT,
     )
     if not isinstance(value, list):
         raise problem
@@ -142,5 +174,7 @@ def _default_template(path: Path, value: object) -> str | None:
             raise problem
         named[str(entry.get("name"))] = entry["template"]
     if named and "default" not in named:
-        raise ConfigError(f"{path}: chat_template", expected='one named "default"', found=", ".join(sorted(named)))
+        raise ConfigError(
+            f"{path}: chat_template", expected='one named "default"', found=", ".join(sorted(named)), try_next=TRY_NEXT
+        )
     return named.get("default")

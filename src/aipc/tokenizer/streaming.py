@@ -10,6 +10,7 @@ from typing import Any
 
 from aipc.errors import UsageError
 from aipc.tokenizer.byte_level import byte_level_bytes
+from aipc.tokenizer.library import library_errors
 
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 ANCHOR_TEXT = "a"
@@ -33,7 +34,8 @@ class IncrementalText:
         self._skipped = {index for index, token in added.items() if token.special and skip_special}
         self._characters = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._is_at_start = True
-        self._anchor: list[int] = library.encode(ANCHOR_TEXT, add_special_tokens=False).ids[-1:]
+        with library_errors("tokenizer.json cannot encode a letter"):
+            self._anchor: list[int] = library.encode(ANCHOR_TEXT, add_special_tokens=False).ids[-1:]
         self._known: dict[int, bytes] = {}
 
     def push(self, token_id: int) -> str:
@@ -68,7 +70,8 @@ class IncrementalText:
         return text[len(self._decoded(self._anchor)) :].encode("utf-8")
 
     def _decoded(self, ids: Sequence[int]) -> str:
-        text: str = self._library.decode(ids, skip_special_tokens=False)
+        with library_errors("tokenizer.json cannot spell an answer"):
+            text: str = self._library.decode(ids, skip_special_tokens=False)
         return text
 
 

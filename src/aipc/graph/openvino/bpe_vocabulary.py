@@ -18,16 +18,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-STRING = rb'"((?:[^"\\]|\\.)*)"'
+# JSON's own grammar, strictly. The longest token of a real vocabulary has a few hundred bytes; without a bound, one of
+# megabytes would take gigabytes.
+SPACE = rb"[ \t\n\r]*"
+PLAIN = rb'[^"\\\x00-\x1f]{0,4096}'
+STRING = rb'"(' + PLAIN + rb"(?:\\." + PLAIN + rb'){0,4096})"'
+NUMBER = rb"(0|[1-9][0-9]*)"
 VOCAB_START = re.compile(rb'"vocab"\s*:\s*\{')
-VOCAB_ENTRY = re.compile(rb"\s*" + STRING + rb"\s*:\s*(\d+)\s*([,}])", re.DOTALL)
+VOCAB_ENTRY = re.compile(SPACE + STRING + SPACE + b":" + SPACE + NUMBER + SPACE + rb"([,}])")
 MERGES_START = re.compile(rb'"merges"\s*:\s*\[')
-MERGES_ENTRY = re.compile(
-    rb"\s*(?:" + STRING + rb"|\[\s*" + STRING + rb"\s*,\s*" + STRING + rb"\s*\])\s*([,\]])", re.DOTALL
-)
+PAIR = rb"\[" + SPACE + STRING + SPACE + b"," + SPACE + STRING + SPACE + rb"\]"
+MERGES_ENTRY = re.compile(SPACE + b"(?:" + STRING + b"|" + PAIR + b")" + SPACE + rb"([,\]])")
 # Stands where the scanned members stood, so that whoever reads the rest finds the same types.
 PLACEHOLDER_VOCAB = b'{"a": 0, "b": 1, "ab": 2}'
 PLACEHOLDER_MERGES = b'[["a", "b"]]'
+MOST_UNUSED_IDS = 65_536
 
 Array = npt.NDArray[Any]
 
@@ -48,13 +53,15 @@ def read_bpe_vocabulary(path: Path) -> tuple[BpeVocabulary, dict[str, Any]] | No
     """Scan `path`; also returns the document with placeholders for what was scanned.
 
     None when the file is not laid out as every known writer does it, or is no BPE; then it has to be parsed as a
-    whole. Raises OSError, and ValueError when the rest of the file is no JSON.
+    whole. Raises OSError, and ValueError when an id is absurd (see `refuse_absurd_id`) or the rest of the file is no
+    JSON.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         vocab_start, merges_start = VOCAB_START.search(text), MERGES_START.search(text)
         if not vocab_start or not merges_start:
             return None
         ids, vocab_end = _scan_vocab(text, vocab_start.end())
+        refuse_absurd_id(max(ids.values(), default=-1), tokens=len(ids))
         left, right, merges_end = _scan_merges(text, merges_start.end(), ids)
         if not vocab_end or not merges_end:
             return None
@@ -67,12 +74,24 @@ def read_bpe_vocabulary(path: Path) -> tuple[BpeVocabulary, dict[str, Any]] | No
     return BpeVocabulary(tokens, left, right), json.loads(rest)
 
 
+def refuse_absurd_id(index: int, *, tokens: int) -> None:
+    """Raise ValueError for a token id that no vocabulary of so many tokens has, as each id up to it takes memory.
+
+    Real ones leave out a few, such as 35 of Phi-4-mini's 200,064.
+    """
+    limit = 2 * tokens + MOST_UNUSED_IDS
+    if index >= limit:
+        raise ValueError(f"a token has the id {index!s:.20}; expected ids below {limit}, as there are {tokens} tokens")
+
+
 def _scan_vocab(text: mmap.mmap, start: int) -> tuple[dict[bytes, int], int | None]:
     """The ids, and where the object ended; None when something in it was not understood."""
     ids: dict[bytes, int] = {}
     end = None
     for entry in _entries(VOCAB_ENTRY, text, start):
-        ids[_unescape(entry[1])] = int(entry[2])
+        token = _unescape(entry[1])
+        token.decode("utf-8")  # or it is no JSON
+        ids[token] = int(entry[2])
         end = entry.end() if entry[3] == b"}" else None
     return ids, end
 
@@ -83,8 +102,9 @@ def _scan_merges(text: mmap.mmap, start: int, ids: Mapping[bytes, int]) -> tuple
     for entry in _entries(MERGES_ENTRY, text, start):
         # Older files spell a pair as one string, "le ft".
         first, _, second = (entry[2], b"", entry[3]) if entry[1] is None else entry[1].partition(b" ")
-        left_id, right_id = ids.get(_unescape(first)), ids.get(_unescape(second))
-        if left_id is None or right_id is None:
+        first, second = _unescape(first), _unescape(second)
+        left_id, right_id = ids.get(first), ids.get(second)
+        if left_id is None or right_id is None or first + second not in ids:
             return left, right, None
         left.append(left_id)
         right.append(right_id)

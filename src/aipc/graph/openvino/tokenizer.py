@@ -17,10 +17,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from aipc.errors import CheckpointError
-from aipc.graph.openvino.bpe_vocabulary import BpeVocabulary, packed_strings, read_bpe_vocabulary
+from aipc.graph.openvino.bpe_vocabulary import BpeVocabulary, packed_strings
+from aipc.graph.openvino.tokenizer_json import read_tokenizer_json
 from aipc.openvino_import import import_openvino
 from aipc.tokenizer.byte_level import byte_level_bytes
-from aipc.tokenizer.config import TokenizerConfig, read_json_object
+from aipc.tokenizer.config import TokenizerConfig
 
 # What transformers puts where tokenizer.json has none: nothing is added.
 NO_POST_PROCESSOR = {
@@ -30,8 +31,6 @@ NO_POST_PROCESSOR = {
     "special_tokens": {},
 }
 NO_LENGTH_LIMIT = 2**31 - 1
-SMALLEST_CACHE = 20_000  # openvino_tokenizers' own floor, and its share of the vocabulary below
-CACHED_SHARE = 0.2
 
 
 def write_openvino_tokenizer(model_dir: Path, out_dir: Path) -> None:
@@ -41,37 +40,23 @@ def write_openvino_tokenizer(model_dir: Path, out_dir: Path) -> None:
     the left. Raises `CheckpointError` when tokenizer.json is missing, malformed or of a kind that OpenVINO
     cannot express.
     """
-    path = model_dir / "tokenizer.json"
-    document, vocabulary = _read(path)
+    document, vocabulary = read_tokenizer_json(model_dir)
     stand_in = _StandIn(document, vocabulary, TokenizerConfig.read(model_dir))
     openvino = import_openvino()
-    from openvino.exceptions import OVError
-
     try:
         tokenizer, detokenizer = _convert(stand_in)
-    except (OVError, RuntimeError, LookupError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be turned into an OpenVINO tokenizer: {error!r}") from error
-    if vocabulary:
-        _set_vocabulary(tokenizer, detokenizer, vocabulary, stand_in)
+        if vocabulary:
+            _set_vocabulary(tokenizer, detokenizer, vocabulary, stand_in)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a parser of others stumbles over
+        path = model_dir / "tokenizer.json"
+        raise CheckpointError(
+            f"{path} cannot be turned into an OpenVINO tokenizer: {error!r:.300}",
+            try_next="a checkpoint with the tokenizer of its family, unchanged",
+        ) from error
     openvino.save_model(tokenizer, str(out_dir / "openvino_tokenizer.xml"))
     openvino.save_model(detokenizer, str(out_dir / "openvino_detokenizer.xml"))
-
-
-def _read(path: Path) -> tuple[dict[str, Any], BpeVocabulary | None]:
-    """The document, and its vocabulary when that was left out of the document."""
-    try:
-        scanned = read_bpe_vocabulary(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from error
-    vocabulary, document = scanned if scanned else (None, read_json_object(path))
-    model = document.get("model")
-    if not isinstance(model, dict) or not isinstance(document.get("added_tokens"), list):
-        raise CheckpointError(f"cannot read {path}", expected="the objects model and added_tokens")
-    if vocabulary:
-        model.setdefault("cache_capacity", max(int(len(vocabulary.tokens) * CACHED_SHARE), SMALLEST_CACHE))
-    return document, vocabulary
 
 
 class _StandIn:
