@@ -11,7 +11,7 @@ from fake_model import write_fake_model
 from tiny_checkpoint import write_checkpoint
 
 from aipc.conversion import convert
-from aipc.errors import ConfigError, IntegrityError, ModelNotFoundError, UnsupportedModelError
+from aipc.errors import ConfigError, IntegrityError, UnsupportedModelError
 from aipc.progress import silent
 from aipc.quant.recipe import Recipe
 from aipc.ready import ReadyModel, read_facts, ready_model
@@ -113,11 +113,6 @@ def test_a_flipped_byte_is_noticed_and_the_way_out_is_told(
     with pytest.raises(IntegrityError, match=r"openvino_model\.bin") as failure:
         ready(tiny_checkpoint_dir if is_stored else path)
     assert (f"aipc models rm {path.name}" in str(failure.value)) is is_stored
-
-
-def test_the_embedded_model_is_named_when_no_model_is_given() -> None:
-    with pytest.raises(ModelNotFoundError, match="embedded"):
-        ready(None)
 
 
 def test_a_directory_without_config_is_refused_by_its_name(tmp_path: Path, tiny_model_dir: Path) -> None:

@@ -18,6 +18,7 @@ from aipc.progress import Progress, silent
 from aipc.prompt import Prompt, checked_messages, checked_stops, checked_text
 from aipc.quant.recipe import Recipe
 from aipc.ready import ReadyModel, ready_model
+from aipc.store import usual_weights
 from aipc.tokenizer.streaming import StopStrings
 
 USUAL_MAX_TOKENS = 1024
@@ -28,7 +29,7 @@ def load(
     model: str | Path | None = None,
     *,
     device: str = "cpu",
-    weights: str = "int4",
+    weights: str | None = None,
     group_size: int | None = None,
     ratio: float = 1.0,
     symmetric: bool | None = None,
@@ -38,13 +39,13 @@ def load(
 ) -> Model:
     """Load a model on a device.
 
-    `model` is a converted directory, a stored model's name, a checkpoint directory or a Hugging Face id; the last two
-    are converted into the store first, by the recipe that `weights` to `all_layers` describe (see `aipc.convert`).
-    `properties` go to the engine. Raises a leaf of `AipcError`.
+    `model` is a converted directory, a stored model's name, a checkpoint directory or a Hugging Face id; None and
+    "guide" are the embedded model. A checkpoint is converted into the store first, by the recipe that `weights` to
+    `all_layers` describe (see `aipc.convert`). `properties` go to the engine. Raises a leaf of `AipcError`.
     """
-    recipe = Recipe(weights, group_size, ratio, symmetric, all_layers)
+    recipe = Recipe(usual_weights(model) if weights is None else weights, group_size, ratio, symmetric, all_layers)
     _check_target(device, properties)
-    ready = ready_model(str(model) if model is not None else None, recipe, progress=progress)
+    ready = ready_model(model, recipe, progress=progress)
     return load_ready(ready, device=device, properties=properties or {}, progress=progress)
 
 
