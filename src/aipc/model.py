@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import ModuleType, TracebackType
@@ -13,7 +15,7 @@ from aipc.answer import Answer
 from aipc.chat import Chat, Message
 from aipc.devices.known import NotAvailable
 from aipc.engines import Capabilities, LoadOptions, Sampling, Session
-from aipc.errors import ContextLengthError, EmptyPromptError, EngineError, UsageError
+from aipc.errors import ContextLengthError, EmptyPromptError, EngineError, TemplateError, UsageError
 from aipc.progress import Progress, silent
 from aipc.prompt import Prompt, checked_messages, checked_stops, checked_text
 from aipc.quant.recipe import Recipe
@@ -63,12 +65,26 @@ def load_ready(ready: ReadyModel, *, device: str, properties: Mapping[str, str],
     """`load` for a directory that was found and checked."""
     begun = time.perf_counter()
     progress("load", 0, 0)
-    chat = Chat.load(ready.path)
     options = LoadOptions(
         context_tokens=ready.context_tokens, properties=properties, rope_switch_tokens=ready.rope_switch_tokens
     )
-    session = _engine_of(ready.path).load(ready.path, device, options)
-    return Model(ready, chat, session, load_s=time.perf_counter() - begun, properties=properties)
+    engine = _engine_of(ready.path)
+    engine.import_packages()
+    with ThreadPoolExecutor(1) as beside:  # what is left of an engine's load needs no interpreter
+        chat = beside.submit(_prepared_chat, ready.path)
+        session = engine.load(ready.path, device, options)
+    try:
+        return Model(ready, chat.result(), session, load_s=time.perf_counter() - begun, properties=properties)
+    except BaseException:
+        session.close()
+        raise
+
+
+def _prepared_chat(path: Path) -> Chat:
+    chat = Chat.load(path)
+    with suppress(TemplateError):  # raised by the first prompt that needs the template
+        chat.prepare()
+    return chat
 
 
 def _engine_of(path: Path) -> ModuleType:
