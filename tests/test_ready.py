@@ -10,6 +10,7 @@ import pytest
 from fake_model import write_fake_model
 from tiny_checkpoint import write_checkpoint
 
+from aipc import guide
 from aipc.conversion import convert
 from aipc.errors import ConfigError, IntegrityError, UnsupportedModelError
 from aipc.progress import silent
@@ -50,6 +51,25 @@ def test_new_weights_in_the_same_directory_are_converted_anew(tmp_path: Path) ->
     assert "quantise" in stages
     assert (again.path / "openvino_model.bin").read_bytes() != before
     assert ready(checkpoint) == (again, ["check"])
+
+
+def test_another_embedded_model_is_converted_anew_and_the_same_one_installed_again_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(directory: Path, *, seed: int) -> None:
+        monkeypatch.setattr(guide, "CHECKPOINT", write_checkpoint(directory, seed=seed))
+
+    install(tmp_path / "one", seed=0)
+    first, stages = ready(None)
+    assert stages == ["guide", "check"]
+    install(tmp_path / "two", seed=0)
+    assert ready(None) == (first, ["check"])
+    install(tmp_path / "two", seed=1)
+    second, stages = ready("guide")
+    assert stages == ["guide", "check"]
+    assert second.path != first.path
+    assert (second.path / "openvino_model.bin").read_bytes() != (first.path / "openvino_model.bin").read_bytes()
+    assert ready(None) == (second, ["check"])
 
 
 def test_a_stored_name_and_a_directory_are_loaded_where_they_are(
