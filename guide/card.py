@@ -36,8 +36,8 @@ Right answers by topic: {by_topic}.
 Made by `python -m guide.train`, `python -m guide.evaluate` and `python -m guide.card`. ![loss](loss.png)
 """
 RECIPES = """
-| weights | KL divergence from FP16 (nats) | same likeliest token |
-|---|---|---|
+| weights | KL divergence from FP16 (nats) | same likeliest token | in OpenVINO | same |
+|---|---|---|---|---|
 {rows}
 """
 
@@ -79,8 +79,12 @@ def _parameter_count(weights: bytes) -> int:
 def _recipe_table(recipes: dict[str, dict[str, float]]) -> str:
     if not recipes:
         return ""
-    rows = [f"| {label} | {found['kl']:.4f} | {found['top1']:.1%} |" for label, found in recipes.items()]
+    rows = [f"| {label} | {_figures(found)} | {_figures(found, 'openvino_')} |" for label, found in recipes.items()]
     return RECIPES.format(rows="\n".join(rows))
+
+
+def _figures(found: dict[str, float], engine: str = "") -> str:
+    return f"{found[f'{engine}kl']:.5f} | {found[f'{engine}top1']:.2%}"
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 The held-out questions are answered greedily and each answer is compared with what a right one has; perplexity is that
 of documents which the same scripts wrote from another seed. With `--recipes` every quantisation is compared with FP16
-over such documents: KL divergence and top-1 agreement, by numpy on the dequantised weights.
+over such documents: KL divergence and top-1 agreement, by numpy on the dequantised weights and by OpenVINO on the
+converted directory, computing in float32.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +25,12 @@ from numpy.typing import NDArray
 from aipc.chat import Chat
 from aipc.chat import Message as ChatMessage
 from aipc.checkpoint import Checkpoint
+from aipc.conversion import write_model
 from aipc.graph.numpy import NumpyModel
+from aipc.openvino_import import import_openvino
 from aipc.plan import make_plan
 from aipc.quant.recipe import Recipe
+from aipc.store import Origin
 from guide.corpus import HELD_OUT_SEED, Corpus
 from guide.held_out import Question, read_held_out
 from guide.packing import Encoded, encode
@@ -45,7 +50,26 @@ RECIPES = (
     Recipe("int4", 128, all_layers=True),
 )
 
+FP16 = Recipe("fp16")
+# Without these the CPU plugin may compute in bfloat16, keep the KV cache in INT8 and quantise activations.
+EXACT = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+}
+
 Logits = NDArray[np.float32]
+
+
+class Runs(Protocol):
+    """A model that runs one sequence at a time."""
+
+    def reset(self) -> None:
+        """Forget the sequence."""
+
+    def logits(self, token_ids: Sequence[int]) -> Logits:
+        """Append tokens; gives the logits after each of them, (new tokens, vocabulary)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +94,37 @@ def numpy_model(checkpoint_dir: Path, recipe: Recipe) -> NumpyModel:
             values = scheme.dequantize(scheme.quantize(checkpoint.rows(weight)))
             weights[weight.name] = values.reshape(weight.shape)
     return NumpyModel(plan.architecture, lambda weight: weights[weight.name])
+
+
+class OpenVinoModel:
+    """A converted directory on the CPU, in float32."""
+
+    def __init__(self, model_dir: Path) -> None:
+        core = import_openvino().Core()
+        compiled = core.compile_model(core.read_model(model_dir / "openvino_model.xml"), "CPU", EXACT)
+        self._request = compiled.create_infer_request()
+        self._past = 0
+
+    def reset(self) -> None:
+        self._request.reset_state()
+        self._past = 0
+
+    def logits(self, token_ids: Sequence[int]) -> Logits:
+        total = self._past + len(token_ids)
+        inputs = {
+            "input_ids": np.array([token_ids], np.int64),  # (1, tokens)
+            "attention_mask": np.ones((1, total), np.int64),
+            "position_ids": np.arange(self._past, total)[None],
+            "beam_idx": np.zeros(1, np.int32),
+        }
+        self._past = total
+        return np.array(self._request.infer(inputs)["logits"][0])
+
+
+def openvino_model(checkpoint_dir: Path, recipe: Recipe, work: Path) -> OpenVinoModel:
+    """OpenVINO on what aipc converts a checkpoint to; it is written into the directory `work`."""
+    origin = Origin(checkpoint_dir.name, str(checkpoint_dir))
+    return OpenVinoModel(write_model(checkpoint_dir, origin, work / recipe.label, recipe).path)
 
 
 def answers(checkpoint_dir: Path, questions: Sequence[Question], recipe: Recipe) -> list[Answered]:
@@ -107,7 +162,7 @@ def held_out_documents(checkpoint_dir: Path) -> list[Encoded]:
     return encode(documents, read_tokenizer(checkpoint_dir))
 
 
-def all_logits(model: NumpyModel, documents: Sequence[Encoded]) -> list[Logits]:
+def all_logits(model: Runs, documents: Sequence[Encoded]) -> list[Logits]:
     """The logits after each token but the last, of each document on its own."""
     found = []
     for document in documents:
@@ -143,12 +198,20 @@ def log_softmax(logits: Logits) -> Logits:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)), np.float32)
 
 
-def compare_recipes(checkpoint_dir: Path, documents: Sequence[Encoded], reference: Sequence[Logits]) -> dict[str, Any]:
-    """Every recipe against FP16."""
-    return {
-        recipe.label: compare(reference, all_logits(numpy_model(checkpoint_dir, recipe), documents))
-        for recipe in RECIPES
-    }
+def compare_recipes(
+    checkpoint_dir: Path,
+    documents: Sequence[Encoded],
+    reference: Sequence[Logits],
+    recipes: Iterable[Recipe] = (FP16, *RECIPES),
+) -> dict[str, dict[str, float]]:
+    """Every recipe's `kl` and `top1`, by numpy and by OpenVINO, against `reference`, which is FP16 by numpy."""
+    found = {}
+    with TemporaryDirectory() as work:
+        for recipe in recipes:
+            by_numpy = compare(reference, all_logits(numpy_model(checkpoint_dir, recipe), documents))
+            by_openvino = compare(reference, all_logits(openvino_model(checkpoint_dir, recipe, Path(work)), documents))
+            found[recipe.label] = by_numpy | {f"openvino_{key}": value for key, value in by_openvino.items()}
+    return found
 
 
 def main() -> None:
@@ -163,7 +226,7 @@ def main() -> None:
             f"{'right' if one.right else 'WRONG'}  [{one.question.topic}] {one.question.text!r}\n       {one.answer!r}"
         )
     documents = held_out_documents(arguments.checkpoint)
-    reference = all_logits(numpy_model(arguments.checkpoint, Recipe("fp16")), documents)
+    reference = all_logits(numpy_model(arguments.checkpoint, FP16), documents)
     figures = {"weights": arguments.weights, "perplexity": perplexity(reference, documents), **score(answered)}
     if arguments.recipes:
         figures["recipes"] = compare_recipes(arguments.checkpoint, documents, reference)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_model import CONTEXT_TOKENS, Make, encoded, fake_models, requests
+from fake_model import CONTEXT_TOKENS, Make, encoded, fake_models, requests, write_fake_model
 
 import aipc
 from aipc.chat import Message
 from aipc.devices import NotAvailable
 from aipc.engines.fake import FakeSession
 from aipc.errors import (
+    CheckpointError,
     ContextLengthError,
     EmptyPromptError,
     EngineError,
@@ -202,3 +204,27 @@ def test_a_model_that_is_nowhere_or_a_recipe_that_is_none_is_refused(tmp_path: P
         aipc.load(tmp_path, weights="int3")
     with pytest.raises(RecipeError, match="expected a number from 0 to 1, found 'x'"):
         aipc.load(tmp_path, ratio="x")
+
+
+def test_a_load_prepares_the_template_and_leaves_its_errors_to_the_prompt(fake_model: Make, tmp_path: Path) -> None:
+    assert "_code" in vars(fake_model().chat.template)
+    directory = write_fake_model(tmp_path / "broken")
+    config = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["chat_template"] = "{% if %}"
+    (directory / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    with aipc.load(directory) as model:
+        with pytest.raises(TemplateError, match="no Jinja"):
+            model.stream("Hi")
+        assert model.generate("Hi", raw=True).text == "I am Guide."
+
+
+def test_a_session_is_closed_when_the_tokenizer_beside_it_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[FakeSession] = []
+    monkeypatch.setattr(FakeSession, "close", lambda session: closed.append(session))
+    directory = write_fake_model(tmp_path / "broken")
+    (directory / "tokenizer.json").write_text("{", encoding="utf-8")
+    with pytest.raises(CheckpointError):
+        aipc.load(directory)
+    assert len(closed) == 1

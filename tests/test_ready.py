@@ -10,8 +10,9 @@ import pytest
 from fake_model import write_fake_model
 from tiny_checkpoint import write_checkpoint
 
+from aipc import guide
 from aipc.conversion import convert
-from aipc.errors import ConfigError, IntegrityError, ModelNotFoundError, UnsupportedModelError
+from aipc.errors import ConfigError, IntegrityError, UnsupportedModelError
 from aipc.progress import silent
 from aipc.quant.recipe import Recipe
 from aipc.ready import ReadyModel, read_facts, ready_model
@@ -50,6 +51,25 @@ def test_new_weights_in_the_same_directory_are_converted_anew(tmp_path: Path) ->
     assert "quantise" in stages
     assert (again.path / "openvino_model.bin").read_bytes() != before
     assert ready(checkpoint) == (again, ["check"])
+
+
+def test_another_embedded_model_is_converted_anew_and_the_same_one_installed_again_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(directory: Path, *, seed: int) -> None:
+        monkeypatch.setattr(guide, "CHECKPOINT", write_checkpoint(directory, seed=seed))
+
+    install(tmp_path / "one", seed=0)
+    first, stages = ready(None)
+    assert stages == ["guide", "check"]
+    install(tmp_path / "two", seed=0)
+    assert ready(None) == (first, ["check"])
+    install(tmp_path / "two", seed=1)
+    second, stages = ready("guide")
+    assert stages == ["guide", "check"]
+    assert second.path != first.path
+    assert (second.path / "openvino_model.bin").read_bytes() != (first.path / "openvino_model.bin").read_bytes()
+    assert ready(None) == (second, ["check"])
 
 
 def test_a_stored_name_and_a_directory_are_loaded_where_they_are(
@@ -113,11 +133,6 @@ def test_a_flipped_byte_is_noticed_and_the_way_out_is_told(
     with pytest.raises(IntegrityError, match=r"openvino_model\.bin") as failure:
         ready(tiny_checkpoint_dir if is_stored else path)
     assert (f"aipc models rm {path.name}" in str(failure.value)) is is_stored
-
-
-def test_the_embedded_model_is_named_when_no_model_is_given() -> None:
-    with pytest.raises(ModelNotFoundError, match="embedded"):
-        ready(None)
 
 
 def test_a_directory_without_config_is_refused_by_its_name(tmp_path: Path, tiny_model_dir: Path) -> None:

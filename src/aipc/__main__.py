@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from aipc.cli import main
+from aipc.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

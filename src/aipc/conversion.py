@@ -22,7 +22,17 @@ from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
 from aipc.quant.recipe import Recipe
 from aipc.quoting import quoted
-from aipc.store import FileHasher, Manifest, Origin, Source, download, origin_of, resolve, writing
+from aipc.store import (
+    FileHasher,
+    Manifest,
+    Origin,
+    Source,
+    download,
+    origin_of,
+    resolve,
+    usual_weights,
+    writing,
+)
 
 WEIGHTS_FILE = "openvino_model.bin"
 
@@ -55,7 +65,7 @@ class Conversion:
 
 def plan_conversion(source: str | Path, recipe: Recipe, *, progress: Progress = silent) -> Plan:
     """What `convert` would do. Downloads a hub checkpoint; writes nothing else."""
-    directory, _ = local_checkpoint(resolve(str(source)), progress)
+    directory, _ = local_checkpoint(resolve(source), progress)
     with Checkpoint(directory) as checkpoint:
         return make_plan(checkpoint, recipe)
 
@@ -64,7 +74,7 @@ def convert(
     source: str | Path,
     destination: str | Path,
     *,
-    weights: str = "int4",
+    weights: str | None = None,
     group_size: int | None = None,
     ratio: float = 1.0,
     symmetric: bool | None = None,
@@ -74,17 +84,17 @@ def convert(
 ) -> Conversion:
     """Quantise a checkpoint and write it as an OpenVINO directory.
 
-    `source` is a checkpoint directory or a hub id; the other arguments are those of `Recipe`. `force` replaces a
-    converted model at `destination`. Raises a leaf of `AipcError`; then nothing is left at `destination` that was not
-    there before.
+    `source` is a checkpoint directory, a hub id, or "guide" for the embedded model; the other arguments are those of
+    `Recipe`, where `weights` None is "int4", and "int8" for the guide. `force` replaces a converted model at
+    `destination`. Raises a leaf of `AipcError`; then nothing is left at `destination` that was not there before.
 
     What cannot be noticed: bits of a local checkpoint's weights that changed before it came here, as its files carry
     no hashes. What is noticed too late: a weight file that another program truncates in the milliseconds in which a
     megabyte of it is mapped and read ends the process (SIGBUS; on Windows such a file cannot be truncated). At any
     other moment it is a `WeightError`, and in both cases nothing half-made is visible.
     """
-    recipe = Recipe(weights, group_size, ratio, symmetric, all_layers)
-    directory, origin = local_checkpoint(resolve(str(source)), progress)
+    recipe = Recipe(usual_weights(source) if weights is None else weights, group_size, ratio, symmetric, all_layers)
+    directory, origin = local_checkpoint(resolve(source), progress)
     return write_model(directory, origin, Path(destination), recipe, force=force, progress=progress)
 
 
@@ -93,7 +103,7 @@ def local_checkpoint(source: Source, progress: Progress) -> tuple[Path, Origin]:
     if source.kind == "hub":
         directory, commit = download(source.name, source.revision, at_stage(progress, "download"))
         return directory, origin_of(replace(source, revision=commit), directory)
-    if source.kind == "checkpoint" and source.path is not None:
+    if source.kind in ("checkpoint", "embedded") and source.path is not None:
         return source.path, origin_of(source)
     raise UsageError(
         f"{source.path} is already converted",
@@ -110,9 +120,12 @@ def write_model(
     recipe: Recipe,
     *,
     force: bool = False,
+    wait_s: float = 0.0,
     progress: Progress = silent,
 ) -> Conversion:
-    """`convert` for a checkpoint that is a local directory."""
+    """`convert` for a checkpoint that is a local directory. `wait_s` is the patience with another process that writes
+    the same model.
+    """
     begun = time.perf_counter()
     _refuse_source_inside(destination, checkpoint_dir)
     with Checkpoint(checkpoint_dir) as checkpoint:
@@ -120,7 +133,7 @@ def write_model(
         check_tokenizer(checkpoint.path)  # its conversion comes last, and shall not cost all the work before
         ir = _graph(plan)
         needed_bytes = ir.bin_bytes + len(ir.xml) + _companion_bytes(checkpoint.path)
-        with writing(destination, needed_bytes=needed_bytes, force=force) as task:
+        with writing(destination, needed_bytes=needed_bytes, force=force, wait_s=wait_s) as task:
             hasher = _write_weights(task.directory, ir, checkpoint, plan, progress)
             (task.directory / "openvino_model.xml").write_text(ir.xml, encoding="utf-8")
             _copy_companions(checkpoint, task.directory)

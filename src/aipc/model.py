@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import ModuleType, TracebackType
@@ -13,12 +15,13 @@ from aipc.answer import Answer
 from aipc.chat import Chat, Message
 from aipc.devices.known import NotAvailable
 from aipc.engines import Capabilities, LoadOptions, Sampling, Session
-from aipc.errors import ContextLengthError, EmptyPromptError, EngineError, UsageError
+from aipc.errors import ContextLengthError, EmptyPromptError, EngineError, TemplateError, UsageError
 from aipc.progress import Progress, silent
 from aipc.prompt import Prompt, checked_messages, checked_stops, checked_text
 from aipc.quant.recipe import Recipe
 from aipc.quoting import quoted
 from aipc.ready import ReadyModel, ready_model
+from aipc.store import usual_weights
 from aipc.tokenizer.streaming import StopStrings
 
 USUAL_MAX_TOKENS = 1024
@@ -29,7 +32,7 @@ def load(
     model: str | Path | None = None,
     *,
     device: str = "cpu",
-    weights: str = "int4",
+    weights: str | None = None,
     group_size: int | None = None,
     ratio: float = 1.0,
     symmetric: bool | None = None,
@@ -39,13 +42,13 @@ def load(
 ) -> Model:
     """Load a model on a device.
 
-    `model` is a converted directory, a stored model's name, a checkpoint directory or a Hugging Face id; the last two
-    are converted into the store first, by the recipe that `weights` to `all_layers` describe (see `aipc.convert`).
-    `properties` go to the engine. Raises a leaf of `AipcError`.
+    `model` is a converted directory, a stored model's name, a checkpoint directory or a Hugging Face id; None and
+    "guide" are the embedded model. A checkpoint is converted into the store first, by the recipe that `weights` to
+    `all_layers` describe (see `aipc.convert`). `properties` go to the engine. Raises a leaf of `AipcError`.
     """
-    recipe = Recipe(weights, group_size, ratio, symmetric, all_layers)
+    recipe = Recipe(usual_weights(model) if weights is None else weights, group_size, ratio, symmetric, all_layers)
     _check_target(device, properties)
-    ready = ready_model(str(model) if model is not None else None, recipe, progress=progress)
+    ready = ready_model(model, recipe, progress=progress)
     return load_ready(ready, device=device, properties=properties or {}, progress=progress)
 
 
@@ -63,12 +66,26 @@ def load_ready(ready: ReadyModel, *, device: str, properties: Mapping[str, str],
     """`load` for a directory that was found and checked."""
     begun = time.perf_counter()
     progress("load", 0, 0)
-    chat = Chat.load(ready.path)
     options = LoadOptions(
         context_tokens=ready.context_tokens, properties=properties, rope_switch_tokens=ready.rope_switch_tokens
     )
-    session = _engine_of(ready.path).load(ready.path, device, options)
-    return Model(ready, chat, session, load_s=time.perf_counter() - begun, properties=properties)
+    engine = _engine_of(ready.path)
+    engine.import_packages()
+    with ThreadPoolExecutor(1) as beside:  # what is left of an engine's load needs no interpreter
+        chat = beside.submit(_prepared_chat, ready.path)
+        session = engine.load(ready.path, device, options)
+    try:
+        return Model(ready, chat.result(), session, load_s=time.perf_counter() - begun, properties=properties)
+    except BaseException:
+        session.close()
+        raise
+
+
+def _prepared_chat(path: Path) -> Chat:
+    chat = Chat.load(path)
+    with suppress(TemplateError):  # raised by the first prompt that needs the template
+        chat.prepare()
+    return chat
 
 
 def _engine_of(path: Path) -> ModuleType:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aipc.config import ConfigFile
-from aipc.conversion import local_checkpoint, write_model
-from aipc.errors import IntegrityError, UnsupportedModelError
+from aipc.errors import IntegrityError, StoreError, UnsupportedModelError
 from aipc.models import read_architecture
 from aipc.progress import Progress, at_stage
 from aipc.quant.recipe import Recipe
 from aipc.store import (
     MANIFEST,
+    Origin,
     Source,
     find_stored,
     model_path,
@@ -25,6 +25,7 @@ from aipc.store import (
 )
 
 _FALLBACK_CONTEXT_TOKENS = 2048
+_GUIDE_WAIT_S = 60.0  # for another process that converts it, which takes a second
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,14 @@ class ReadyModel:
     sliding_window: int | None = None
 
 
-def ready_model(model: str | None, recipe: Recipe, *, progress: Progress) -> ReadyModel:
+def ready_model(model: str | Path | None, recipe: Recipe, *, progress: Progress) -> ReadyModel:
     """Find MODEL; download and convert it into the store first where that is needed; check its files.
 
     Raises a leaf of `AipcError`.
     """
     source = resolve(model)
     path = source.path if source.kind in ("converted", "stored") else None
-    path = path or _converted(source, recipe, progress)
+    path = path or _found_or_converted(source, recipe, progress)
     if (path / MANIFEST).is_file():
         _check(path, progress)
     return read_facts(source.name, path)
@@ -72,17 +73,46 @@ def _check(path: Path, progress: Progress) -> None:
         ) from error
 
 
-def _converted(source: Source, recipe: Recipe, progress: Progress) -> Path:
-    if source.kind == "hub":  # what was converted before needs neither the checkpoint nor a network
-        stored = find_stored(origin_of(source), recipe.label)
-        if stored is not None:
-            return stored.path
-    directory, origin = local_checkpoint(source, progress)
-    stored = find_stored(origin, recipe.label)
+def _found_or_converted(source: Source, recipe: Recipe, progress: Progress) -> Path:
+    # What was converted before needs neither the checkpoint nor a network, nor the modules that convert.
+    stored = find_stored(origin_of(source), recipe.label)
     if stored is not None:
         return stored.path
-    destination = model_path(name_for(origin, recipe.label), models_dir=models_directory())
-    return write_model(directory, origin, destination, recipe, force=True, progress=progress).path
+    if source.kind == "embedded":
+        return _converted_guide(source, recipe, progress)
+    from aipc.conversion import local_checkpoint, write_model
+
+    directory, origin = local_checkpoint(source, progress)
+    stored = find_stored(origin, recipe.label) if source.kind == "hub" else None  # its commit is known now
+    if stored is not None:
+        return stored.path
+    return write_model(directory, origin, _place(origin, recipe), recipe, force=True, progress=progress).path
+
+
+def _converted_guide(source: Source, recipe: Recipe, progress: Progress) -> Path:
+    """Convert the embedded model as one stage; where another process does so already, wait and take its result."""
+    from aipc.conversion import local_checkpoint, write_model
+
+    def one_stage(stage: str, done_bytes: int, total_bytes: int) -> None:
+        progress("guide", 0, 0)
+
+    one_stage("", 0, 0)
+    directory, origin = local_checkpoint(source, progress)
+    place = _place(origin, recipe)
+    is_damaged = place.exists()
+    try:
+        return write_model(
+            directory, origin, place, recipe, force=is_damaged, wait_s=_GUIDE_WAIT_S, progress=one_stage
+        ).path
+    except StoreError:
+        stored = find_stored(origin, recipe.label)
+        if stored is None:
+            raise
+        return stored.path
+
+
+def _place(origin: Origin, recipe: Recipe) -> Path:
+    return model_path(name_for(origin, recipe.label), models_dir=models_directory())
 
 
 def read_facts(name: str, path: Path) -> ReadyModel:

@@ -96,7 +96,7 @@ def test_a_destination_is_needed_and_replaced_only_by_force(
 def test_an_empty_store_says_how_to_fill_it(aipc: Aipc) -> None:
     result = aipc("models")
     assert (result.code, result.out) == (0, "")
-    assert "try: aipc run -m" in result.err
+    assert "try: aipc run" in result.err
     assert json.loads(aipc("models", "--json").out)["models"] == []
 
 

@@ -16,7 +16,7 @@ from terminal import Terminal
 from aipc.cli import display as display_module
 from aipc.cli.display import Display
 
-STAGES = ("download", "quantise", "tokenizer", "verify", "check", "load", "first token", "warm-up")
+STAGES = ("guide", "download", "quantise", "tokenizer", "verify", "check", "load", "first token", "warm-up")
 needs_a_terminal = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
 
 
@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "guide"])
 def test_off_a_terminal_a_long_stage_is_one_line_and_a_short_one_none(clock: list[float], stage: str) -> None:
     stream = io.StringIO()
     with Display(stream) as display:
@@ -47,6 +47,14 @@ def test_off_a_terminal_a_long_stage_is_one_line_and_a_short_one_none(clock: lis
     (line,) = stream.getvalue().splitlines()
     assert line.endswith(" 2.00 GB at 1.00 GB/s in 2.0 s")
     assert stage not in display_module._STAGES or line.startswith(display_module._STAGES[stage][1])
+
+
+def test_what_happens_once_is_told_however_short_it_was(clock: list[float]) -> None:
+    stream = io.StringIO()
+    with Display(stream) as display:
+        display("guide", 0, 0)
+        clock[0] += 0.3
+    assert stream.getvalue() == "prepared the embedded model in 0.3 s (only this first time)\n"
 
 
 def test_every_stage_has_words_of_its_own() -> None:
@@ -110,7 +118,7 @@ def test_on_a_terminal_a_stage_shows_its_name_and_erases_itself(monkeypatch: pyt
 def test_on_a_terminal_a_short_stage_does_not_flicker() -> None:
     stream = FakeTerminal()
     with Display(stream) as display:
-        for stage in STAGES[:3]:
+        for stage in STAGES[1:4]:
             display(stage, 0, 0)
             time.sleep(0.05)
     time.sleep(0.3)

@@ -188,12 +188,6 @@ def test_a_checkpoint_is_converted_once_and_again_when_its_weights_change(
     assert third.out != first.out
 
 
-def test_without_a_model_the_error_names_the_embedded_one(aipc: Aipc) -> None:
-    result = aipc("run", "Hi")
-    assert (result.code, result.out) == (1, "")
-    assert "embedded" in result.err and "-m" in result.err
-
-
 def test_a_hub_id_without_a_network_is_a_failure_with_a_next_step(aipc: Aipc, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
 

@@ -17,6 +17,7 @@ from tiny_checkpoint import write_checkpoint
 from aipc.conversion import convert
 from aipc.engines import LoadOptions, Sampling
 from aipc.engines import openvino as engine
+from aipc.engines.openvino_device import found_device
 from aipc.errors import (
     ContextLengthError,
     DeviceError,
@@ -204,6 +205,15 @@ def test_an_absent_device_is_an_error_that_lists_those_there(tiny_model_dir: Pat
     for device in ("GPU.7", "NPU", "AUTO:NPU,CPU"):
         with pytest.raises(DeviceError, match="CPU"):
             engine.load(tiny_model_dir, device, LoadOptions())
+
+
+def test_the_cpu_is_found_without_asking_other_devices_drivers() -> None:
+    class Core:
+        def get_property(self, device: str, name: str) -> str:
+            assert device == "CPU"
+            return "a name"
+
+    assert found_device(Core(), "cpu", {}) == "CPU"  # `available_devices` would be an AttributeError
 
 
 def test_an_unknown_property_names_the_near_ones(tiny_model_dir: Path) -> None:

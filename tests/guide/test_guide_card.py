@@ -37,7 +37,7 @@ def test_a_curve_of_one_step_can_be_drawn(tmp_path: Path) -> None:
 def test_the_card_states_what_was_measured(tmp_path: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
     save_file({"a": np.zeros((3, 4), np.float16)}, tmp_path / "checkpoint" / "model.safetensors")
-    recipes = {"int8": {"kl": 0.0001, "top1": 0.999}}
+    recipes = {"int8": {"kl": 0.0001, "top1": 0.999, "openvino_kl": 0.0002, "openvino_top1": 0.998}}
     figures = {
         "text.json": {"documents": 1234, "characters": 5_600_000, "tokens": 1_300_000, "steps": 77},
         "training.json": {"seed": 1, "trained_s": 600.0, "loss": 0.5},
@@ -48,7 +48,17 @@ def test_the_card_states_what_was_measured(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(found), encoding="utf-8")
     card = card_of(tmp_path)
     digest = hashlib.sha256((tmp_path / "checkpoint" / "model.safetensors").read_bytes()).hexdigest()
-    for stated in ("1,234 documents", "5.6 MB", "77 steps", "10 minutes", "90 of 200", "aipc 9/16", "99.9%", digest):
+    for stated in (
+        "1,234 documents",
+        "5.6 MB",
+        "77 steps",
+        "10 minutes",
+        "90 of 200",
+        "aipc 9/16",
+        "99.90%",
+        "99.80%",
+        digest,
+    ):
         assert stated in card
     assert " 12 parameters" in card
 

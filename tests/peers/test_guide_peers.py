@@ -16,6 +16,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from aipc import guide
+from aipc.chat import Chat, Message
 from aipc.floats import Rows
 from aipc.quant.int4 import Int4
 from aipc.quant.recipe import Recipe
@@ -63,9 +65,22 @@ def test_transformers_loads_its_tokenizer_with_the_same_ids(checkpoint_dir: Path
     tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint_dir)
     messages = [{"role": "user", "content": "What is an NPU? 🙂"}]
     found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-    from aipc.chat import Chat, Message
-
     assert found == Chat.load(checkpoint_dir).prompt_ids([Message("user", "What is an NPU? 🙂")])
+
+
+@pytest.mark.parametrize("prompt", ["Can you introduce yourself?", "What is an NPU?", "你是谁？", "Send me an emoji"])
+def test_the_embedded_model_says_what_transformers_says(prompt: str) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(guide.CHECKPOINT, dtype=torch.float32)
+    chat = Chat.load(guide.CHECKPOINT)
+    ids = chat.prompt_ids([Message("user", prompt)])
+    settings = {"max_new_tokens": 40, "min_new_tokens": 40, "do_sample": False, "eos_token_id": None}
+    with torch.no_grad():
+        expected = model.generate(torch.tensor([ids]), **settings)[0, len(ids) :].tolist()
+    reference, found = numpy_model(guide.CHECKPOINT, Recipe("fp16")), list(ids)
+    while len(found) < len(ids) + 40:
+        new = found[-1:] if len(found) > len(ids) else ids
+        found.append(int(reference.logits(new)[-1].argmax()))
+    assert found[len(ids) :] == expected
 
 
 def test_the_rounding_of_training_is_that_of_the_recipe() -> None:

@@ -2,6 +2,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import random
 import shutil
 import threading
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from model_files import manifest_of, write_model
 
+from aipc import guide
 from aipc.errors import (
     AipcError,
     ConfigError,
@@ -121,10 +123,51 @@ def test_a_link_to_the_hub_is_answered_with_its_hub_id():
         resolve("https://huggingface.co/microsoft/Phi-3-mini/tree/main")
 
 
-@pytest.mark.parametrize("model", [None, "guide"])
-def test_the_embedded_model_is_not_there_yet_and_the_error_says_what_to_type(model):
-    with pytest.raises(ModelNotFoundError, match=r"(?s)guide.*not part of this version.*-m"):
-        resolve(model)
+@pytest.fixture
+def embedded(tmp_path, monkeypatch):
+    """A checkpoint in the embedded model's place."""
+    monkeypatch.setattr(guide, "CHECKPOINT", make_checkpoint(tmp_path / "site-packages" / "checkpoint"))
+    return guide.CHECKPOINT
+
+
+def test_no_model_and_the_guide_are_the_embedded_one_and_a_directory_of_that_name_is_a_path(
+    embedded, tmp_path, monkeypatch
+):
+    here = files_at(tmp_path / "guide", "openvino_model.xml", "openvino_model.bin")
+    monkeypatch.chdir(tmp_path)
+    assert resolve(None) == resolve("guide") == Source("embedded", "guide", embedded)
+    assert resolve("./guide") == resolve(Path("guide")) == Source("converted", "guide", here)
+
+
+def test_a_missing_embedded_model_is_told_and_what_to_type(embedded):
+    (embedded / "model.safetensors").unlink()
+    for model in (None, "guide"):
+        with pytest.raises(ModelNotFoundError, match=r"(?s)missing from this installation.*reinstall.*-m"):
+            resolve(model)
+
+
+def test_the_embedded_model_is_known_by_its_content_wherever_and_whenever_it_was_installed(
+    embedded, tmp_path, monkeypatch
+):
+    origin = origin_of(resolve(None))
+    assert (origin.name, origin.location) == ("guide", "guide")
+    os.utime(embedded / "model.safetensors", (1, 1))
+    assert origin_of(resolve(None)) == origin
+    monkeypatch.setattr(guide, "CHECKPOINT", shutil.copytree(embedded, tmp_path / "elsewhere"))
+    assert origin_of(resolve(None)) == origin
+    (guide.CHECKPOINT / "README.md").write_text("a card is no weight", encoding="utf-8")
+    assert origin_of(resolve(None)) == origin
+    (guide.CHECKPOINT / "model.safetensors").write_bytes(b"weight5")
+    assert origin_of(resolve(None)) != origin
+
+
+def test_new_weights_of_the_same_size_are_another_embedded_model(embedded):
+    generator = random.Random(0)
+    found = set()
+    for _ in range(3):
+        (embedded / "model.safetensors").write_bytes(generator.randbytes(3_000_000))
+        found.add(origin_of(resolve(None)))
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize(

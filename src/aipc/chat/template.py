@@ -21,12 +21,18 @@ MESSAGES_WRITTEN = 4
 
 
 class ChatTemplate:
-    """`source` is the template's text, compiled when it is first rendered. Safe to use from several threads."""
+    """`source` is the template's text, compiled by `prepare` or when it is first rendered. Safe to use from several
+    threads.
+    """
 
     def __init__(self, source: str, special_tokens: Mapping[str, str], *, seconds: float = DEFAULT_SECONDS) -> None:
         self.source = source
         self._special_tokens = dict(special_tokens)
         self._seconds = seconds
+
+    def prepare(self) -> None:
+        """Compile. Raises `TemplateError` when the template is no Jinja."""
+        _ = self._code
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
         """The text of the conversation; with `add_generation_prompt`, up to where the model's answer begins.

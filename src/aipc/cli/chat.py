@@ -1,10 +1,11 @@
-"""Talk with a model.
+"""Talk with a model: with -m, or with the small one that aipc ships, called guide.
 
 Ctrl-C stops an answer, and the conversation goes on with what was said so far; Ctrl-C twice, Ctrl-D or /exit leaves,
 with exit code 0; /clear forgets the conversation. It is kept until it no longer fits the model's context; then aipc
 says so, and /clear goes on. From a pipe each line is one message.
 
 examples:
+  aipc chat
   aipc chat -m ./phi3-int4
   aipc chat -m ./phi3-int4 --system "Answer in one sentence." --temperature 0.7
 """
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    recipe, properties = recipe_of(arguments), properties_of(arguments)
+    recipe, properties = recipe_of(arguments, arguments.model), properties_of(arguments)
     with Display(quiet=arguments.quiet) as display:
         ready = ready_model(arguments.model, recipe, progress=display)
         with load_ready(ready, device=arguments.device, properties=properties, progress=display) as model:

@@ -1,7 +1,8 @@
 """Quantise a Hugging Face checkpoint into an OpenVINO directory.
 
-SOURCE is a directory with config.json and *.safetensors, or a Hugging Face id. The result in OUT opens in aipc,
-openvino_genai.LLMPipeline and optimum.intel.OVModelForCausalLM. It is whole or absent, whatever happens meanwhile.
+SOURCE is a directory with config.json and *.safetensors, a Hugging Face id, or guide, the model that aipc ships. The
+result in OUT opens in aipc, openvino_genai.LLMPipeline and optimum.intel.OVModelForCausalLM. It is whole or absent,
+whatever happens meanwhile.
 
 examples:
   aipc convert ./Phi-3-mini-4k-instruct ./phi3-int4
@@ -23,7 +24,7 @@ from aipc.quoting import quoted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="checkpoint directory or Hugging Face id")
+    parser.add_argument("source", metavar="SOURCE", help="checkpoint directory, Hugging Face id, or guide")
     parser.add_argument("destination", metavar="OUT", nargs="?", help="directory to make")
     add_recipe_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing; OUT is not needed")
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    recipe = recipe_of(arguments)
+    recipe = recipe_of(arguments, arguments.source)
     with Display(quiet=arguments.quiet) as display:
         if arguments.dry_run:
             plan = plan_conversion(arguments.source, recipe, progress=display)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # What a person reads for a stage while it runs, and once it is done.
 _STAGES = {
+    "guide": ("preparing the embedded model", "prepared the embedded model"),
     "download": ("downloading", "downloaded"),
     "quantise": ("quantising", "quantised"),
     "tokenizer": ("converting the tokenizer", "converted the tokenizer"),
@@ -26,6 +27,7 @@ _STAGES = {
     "first token": ("reading the prompt", "read the prompt"),
     "warm-up": ("waiting for the first inference to end", "waited for the first inference to end"),
 }
+_HAPPENS_ONCE = {"guide"}
 _LABEL_WIDTH = len("verifying what was written")  # the longest with a bar behind it
 _DRAWN_AFTER_S = 0.25  # what is over sooner would only flicker
 _WORTH_A_LINE_S = 1.0
@@ -34,8 +36,8 @@ _WORTH_A_LINE_S = 1.0
 class Display:
     """Draws stages. A callable of the `aipc.progress.Progress` protocol and a context manager.
 
-    A stage that took less than a second leaves nothing behind; a longer one leaves a line with its time. A stage that
-    failed leaves nothing. stdout is never touched.
+    A stage that took less than a second leaves nothing behind; a longer one leaves a line with its time, and so does
+    one that happens once in a store's life. A stage that failed leaves nothing. stdout is never touched.
     """
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
@@ -84,8 +86,11 @@ class Display:
             self._erase()
         seconds = time.perf_counter() - self._begun_s
         is_told_later = self._draws and stage == "first token"  # by the statistics
-        if seconds >= _WORTH_A_LINE_S and not failed and not is_told_later:
-            self.note(f"{_STAGES.get(stage, (stage, stage))[1]}{_amount(self._bytes[1], seconds)} in {seconds:.1f} s")
+        is_told = seconds >= _WORTH_A_LINE_S or stage in _HAPPENS_ONCE
+        if is_told and not failed and not is_told_later:
+            once = " (only this first time)" if stage in _HAPPENS_ONCE else ""
+            words = _STAGES.get(stage, (stage, stage))[1]
+            self.note(f"{words}{_amount(self._bytes[1], seconds)} in {seconds:.1f} s{once}")
 
     def note(self, text: str) -> None:
         """A line or more for a person, paler than the result where the terminal can do that."""

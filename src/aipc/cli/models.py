@@ -50,7 +50,7 @@ def _list(*, as_json: bool) -> None:
         made_from = model.manifest.origin.location if model.manifest else model.problem or ""
         print(f"{model.name:{names}}  {model.size_bytes / 1e6:>9,.1f} MB  {model.state:10}  {made_from}".rstrip())
     if not found:
-        print(f'no models in {models_directory()}\ntry: aipc run -m CHECKPOINT "…"', file=sys.stderr)
+        print(f'no models in {models_directory()}\ntry: aipc run "Can you introduce yourself?"', file=sys.stderr)
 
 
 def _as_json(model: StoredModel) -> dict[str, object]:
@@ -69,8 +69,12 @@ def _as_json(model: StoredModel) -> dict[str, object]:
 
 def _verify(name: str, *, as_json: bool) -> None:
     source = resolve(name)
-    if source.path is None:
-        raise ModelNotFoundError(f"{name} is not in the store", try_next="aipc models lists what is")
+    if source.path is None or source.kind not in ("converted", "stored"):
+        raise ModelNotFoundError(
+            f"{name} is not converted yet",
+            expected="a converted directory, or a name in the store",
+            try_next="aipc models lists the names",
+        )
     with Display() as display:
         done = _verified(source, source.path, display)
     if as_json:

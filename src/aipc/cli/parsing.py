@@ -7,6 +7,7 @@ from typing import Any
 
 from aipc.errors import UsageError
 from aipc.quant.recipe import WEIGHT_FORMATS, Recipe
+from aipc.store import usual_weights
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +17,8 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         "--weight-format",
         choices=WEIGHT_FORMATS,
-        default="int4",
         metavar="FORMAT",
-        help=f"{', '.join(WEIGHT_FORMATS)} (int4)",
+        help=f"{', '.join(WEIGHT_FORMATS)} (int4; the embedded model: int8)",
     )
     group.add_argument(
         "--group-size", type=int, metavar="N", help="int4: columns that share a scale: 32, 64, 128, or -1 for all (128)"
@@ -36,9 +36,10 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--all-layers", action="store_true", help="int4: the embedding and the head too")
 
 
-def recipe_of(arguments: argparse.Namespace) -> Recipe:
-    """The recipe that the arguments describe. Raises `RecipeError` when they contradict each other."""
-    return Recipe(arguments.weights, arguments.group_size, arguments.ratio, arguments.symmetric, arguments.all_layers)
+def recipe_of(arguments: argparse.Namespace, model: str | None) -> Recipe:
+    """The recipe that the arguments describe for `model`. Raises `RecipeError` when they contradict each other."""
+    weights = arguments.weights or usual_weights(model)
+    return Recipe(weights, arguments.group_size, arguments.ratio, arguments.symmetric, arguments.all_layers)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "-m",
         "--model",
         metavar="MODEL",
-        help="a converted directory, a checkpoint directory, a name from `aipc models`, or a Hugging Face id",
+        help="a converted directory, a checkpoint directory, a name from `aipc models`, or a Hugging Face id "
+        "(guide, the model that aipc ships)",
     )
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu, gpu.1, npu (cpu)")
     parser.add_argument(

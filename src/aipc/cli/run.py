@@ -1,9 +1,11 @@
 """Answer one prompt: the text streams to stdout, progress and statistics go to stderr.
 
 MODEL may be a converted directory, a checkpoint directory, a name from `aipc models`, or a Hugging Face id; a
-checkpoint is converted into the store first. Text on stdin is put behind the prompt. Ctrl-C stops.
+checkpoint is converted into the store first. Without -m the small model answers that aipc ships, called guide. Text on
+stdin is put behind the prompt. Ctrl-C stops.
 
 examples:
+  aipc run "Can you introduce yourself?"
   aipc run -m ./phi3-int4 "Can you introduce yourself?"
   aipc run -m ./Phi-3-mini-4k-instruct --weights int8 --temperature 0.7 "Tell me a story."
   echo "long text" | aipc run -m ./phi3-int4 "Summarise:"
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    recipe, properties = recipe_of(arguments), properties_of(arguments)
+    recipe, properties = recipe_of(arguments, arguments.model), properties_of(arguments)
     prompt = _prompt(arguments.prompt)
     with Display(quiet=arguments.quiet) as display:
         ready = ready_model(arguments.model, recipe, progress=display)

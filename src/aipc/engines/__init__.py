@@ -110,6 +110,9 @@ class Engine(Protocol):
 
     name: str
 
+    def import_packages(self) -> None:
+        """Import what `load` needs. Raises `MissingPackageError`."""
+
     def load(self, model_dir: Path, device: str, options: LoadOptions) -> Session:
         """Load a converted model.
 

@@ -109,6 +109,10 @@ class FakeSession:
         self.close()
 
 
+def import_packages() -> None:
+    """There are none."""
+
+
 def load(model_dir: Path, device: str, options: LoadOptions) -> FakeSession:
     """A session as `fake_engine.json` in `model_dir` describes it.
 

@@ -27,6 +27,11 @@ MODEL_FILE = "openvino_model.xml"
 WARM_UP_IDS = (0, 0)  # more than one token: a prompt's kernels are others than a single token's
 
 
+def import_packages() -> None:
+    """Import openvino and openvino-genai. Raises `MissingPackageError`."""
+    import_genai()
+
+
 def load(model_dir: Path, device: str, options: LoadOptions) -> OpenVINOSession:
     """Load the OpenVINO IR directory `model_dir` on `device`, such as "cpu", "GPU.1" or "NPU".
 

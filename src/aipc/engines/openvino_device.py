@@ -22,6 +22,8 @@ NPU_LENGTHS = {"MAX_PROMPT_LEN": 1024, "MIN_RESPONSE_LEN": 128}  # tokens, openv
 def found_device(core: Any, device: str, properties: Mapping[str, str]) -> str:
     """OpenVINO's spelling of `device`. Raises `DeviceError` when it is not there: nothing is taken in its place."""
     wanted = device.upper()
+    if wanted == "CPU" and _why_not(core, wanted) is None:
+        return wanted  # without a look at the others, whose plugins and drivers would be loaded for it
     available = [str(name) for name in core.available_devices]
     is_there = wanted in available or any(name.startswith(f"{wanted}.") for name in available)
     if is_there or (wanted == "NPU" and NPU_REHEARSAL in properties):

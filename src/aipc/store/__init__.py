@@ -11,7 +11,7 @@ from aipc.store.library import StoredModel, find_stored, models, name_for, remov
 from aipc.store.manifest import MANIFEST, Manifest, Origin, read_manifest
 from aipc.store.names import model_path, validate_file_name, validate_model_name
 from aipc.store.root import models_directory, store_root
-from aipc.store.source import Source, origin_of, resolve
+from aipc.store.source import Source, is_guide, origin_of, resolve, usual_weights
 
 __all__ = [
     "MANIFEST",
@@ -27,6 +27,7 @@ __all__ = [
     "download",
     "find_stored",
     "hash_file",
+    "is_guide",
     "model_path",
     "models",
     "models_directory",
@@ -36,6 +37,7 @@ __all__ = [
     "remove",
     "resolve",
     "store_root",
+    "usual_weights",
     "validate_file_name",
     "validate_model_name",
     "verify",
