@@ -18,7 +18,7 @@ from guide.tasks import Tasks
 from guide.topics import TEXT
 
 # Shares of documents. A conversation is short and a long passage long: by text the shares are others.
-SHARES = {"conversation": 0.6, "task": 0.32, "story": 0.04, "article": 0.025, "long": 0.011, "long copy": 0.004}
+SHARES = {"conversation": 0.66, "task": 0.25, "story": 0.05, "article": 0.025, "long": 0.011, "long copy": 0.004}
 LONGEST_PASSAGE_CHARACTERS = 7600
 LONGEST_COPY_CHARACTERS = 3200
 TRAINING_SEED = 1

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guide.documents import Document
-from guide.tokenizer import CONTEXT_TOKENS, FIRST_ADDED, IDS
+from guide.tokenizer import CONTEXT_TOKENS, IDS
 
 # A document goes into rows of the first length that holds it: attention costs less in short rows.
 ROW_TOKENS = (256, 512, CONTEXT_TOKENS)
@@ -19,7 +19,6 @@ TOKENS_PER_BATCH = 4096
 USER_WEIGHT = 0.1
 OPEN_ROWS = 32
 ENCODED_AT_ONCE = 1000
-FIRST_UNNAMED = 3  # <unk>, <s> and </s> come before
 
 
 @dataclass(frozen=True)
@@ -65,25 +64,6 @@ def _weighted(ids: NDArray[np.int32], *, is_text: bool) -> Encoded:
             speaker = 0.0
         speaker = weight_of.get(token, speaker)
     return Encoded(ids, weights)
-
-
-def repeats(*, seed: int, step: int) -> Batch:
-    """Rows of random tokens that are said over and over; all count but those of the first time.
-
-    What comes next can only be told by looking back for what followed last time, which is what copying, quoting and
-    answering from a text are made of. A network learns it from this in minutes, and from text alone in days.
-    """
-    random = np.random.default_rng((seed, step))
-    length = ROW_TOKENS[0]
-    rows = TOKENS_PER_BATCH // length
-    ids, weights = np.empty((rows, length + 1), np.int32), np.zeros((rows, length + 1), np.float32)
-    for row in range(rows):
-        period = int(random.integers(6, 100))
-        # Small ids are of frequent tokens: they come more often here too.
-        said = FIRST_UNNAMED + (FIRST_ADDED - FIRST_UNNAMED) * random.random(period) ** 3
-        ids[row] = np.resize(said.astype(np.int32), length + 1)
-        weights[row, period:] = 1
-    return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:])
 
 
 def batches(encoded: Iterable[Encoded], *, seed: int) -> list[Batch]:

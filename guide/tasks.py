@@ -51,7 +51,7 @@ class Tasks:
     def any(self) -> Document:
         """A task of any kind."""
         kinds: Mapping[Callable[[], Document], float] = {
-            self.copy: 7,
+            self.copy: 5,
             self.quote: 1,
             self.first_or_last: 2,
             self.summary: 1.5,

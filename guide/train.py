@@ -11,14 +11,12 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from guide.corpus import TRAINING_SEED, Corpus
@@ -26,7 +24,7 @@ from guide.curve import write_curve
 from guide.documents import Document
 from guide.export import write_checkpoint
 from guide.network import Network
-from guide.packing import Batch, Encoded, batches, encode, repeats
+from guide.packing import Batch, Encoded, batches, encode
 from guide.shape import Shape
 from guide.tokenizer import read_tokenizer, write_tokenizer
 
@@ -38,32 +36,16 @@ TOKENIZER_DOCUMENTS = 25_000
 
 @dataclass(frozen=True)
 class Plan:
-    """`copying_steps` come first, on repeated random tokens (see `repeats`). `rounding_from` is the share of the steps
-    after which every other step sees weights rounded to INT4.
-    """
+    """`rounding_from` is the share of the steps after which every other step sees weights rounded to INT4."""
 
-    copying_steps: int = 800
-    documents: int = 120_000
+    documents: int = 90_000
     epochs: float = 1.0
-    learning_rate: float = 3e-3
+    learning_rate: float = 2.5e-3
     last_learning_rate: float = 5e-5
     weight_decay: float = 0.1
     gradient_norm: float = 1.0
-    rounding_from: float = 0.8
+    rounding_from: float = 0.7
     seed: int = TRAINING_SEED
-
-
-def weighted_loss(network: Network, ids: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Nats for each token that counts; all (rows, tokens)."""
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=has_fast_bfloat16(ids.device)):
-        logits = network(ids)
-    loss_of_token = functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    return (loss_of_token * weights.flatten()).sum() / weights.sum()
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed by the processor itself; where it is not, it is slower than float32."""
-    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 @dataclass
@@ -78,12 +60,17 @@ class Run:
     step: int = 0
     trained_s: float = 0.0
     losses: list[float] = field(default_factory=list)
-    loss: Callable[[Network, Tensor, Tensor, Tensor], Tensor] = weighted_loss
 
     def __post_init__(self) -> None:
-        self.optimizers = optimizers(self.network, self.plan)
+        matrices = [p for p in self.network.parameters() if p.dim() > 1]
+        vectors = [p for p in self.network.parameters() if p.dim() == 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": self.plan.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            lr=self.plan.learning_rate,
+            betas=(0.9, 0.95),
+        )
         self.steps_per_epoch = len(batches(self.encoded, seed=self.plan.seed))
-        self.steps = self.plan.copying_steps + max(1, round(self.plan.epochs * self.steps_per_epoch))
+        self.steps = max(1, round(self.plan.epochs * self.steps_per_epoch))
 
     @property
     def save_path(self) -> Path:
@@ -91,10 +78,8 @@ class Run:
 
     def batches_from_here(self) -> Any:
         """Each epoch has an order of its own, so a step's batch depends on the plan alone."""
-        while self.step < self.plan.copying_steps:
-            yield repeats(seed=self.plan.seed, step=self.step)
         while self.step < self.steps:
-            epoch, done = divmod(self.step - self.plan.copying_steps, self.steps_per_epoch)
+            epoch, done = divmod(self.step, self.steps_per_epoch)
             yield from batches(self.encoded, seed=self.plan.seed + epoch)[done:]
 
     def save(self) -> None:
@@ -105,7 +90,7 @@ class Run:
             "trained_s": self.trained_s,
             "losses": self.losses,
             "network": self.network.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizer": self.optimizer.state_dict(),
         }
         temporary = self.save_path.with_suffix(".tmp")
         torch.save(state, temporary)
@@ -119,31 +104,9 @@ class Run:
         if state["plan"] != asdict(self.plan):
             raise SystemExit(f"{self.save_path} is of another plan, {state['plan']}: delete it, or name another --out")
         self.network.load_state_dict(state["network"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.trained_s, self.losses = state["step"], state["trained_s"], state["losses"]
         _note(f"going on from step {self.step}")
-
-
-def optimizers(network: Network, plan: Plan) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for the embedding and the norms.
-
-    Muon (https://kellerjordan.github.io/posts/muon/) needs about half of AdamW's steps here, and learns to copy, which
-    AdamW did not in as many. Its updates are scaled so that one learning rate suits both.
-    """
-    inside = [p for p in network.model.layers.parameters() if p.dim() == 2]
-    vectors = [p for p in network.parameters() if p.dim() == 1]
-    return [
-        torch.optim.Muon(inside, lr=plan.learning_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(
-            [
-                {"params": [network.model.embed_tokens.weight], "weight_decay": plan.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=plan.learning_rate,
-            betas=(0.9, 0.95),
-        ),
-    ]
 
 
 def learning_rate(step: int, steps: int, plan: Plan) -> float:
@@ -159,18 +122,24 @@ def train_step(run: Run, batch: Batch) -> float:
     """One step of the optimizer; gives the loss in nats for each token that counts."""
     rounds = run.step >= run.plan.rounding_from * run.steps and run.step % 2 == 1
     run.network.round_weights(rounds)
-    for optimizer in run.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(run.step, run.steps, run.plan)
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(run.step, run.steps, run.plan)
     ids, targets = (torch.from_numpy(part).to(run.device).long() for part in (batch.ids, batch.targets))
     weights = torch.from_numpy(batch.weights).to(run.device)
-    loss = run.loss(run.network, ids, targets, weights)
-    run.network.zero_grad(set_to_none=True)
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=has_fast_bfloat16(run.device)):
+        logits = run.network(ids)
+    loss_of_token = functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+    loss = (loss_of_token * weights.flatten()).sum() / weights.sum()
+    run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.plan.gradient_norm)
-    for optimizer in run.optimizers:
-        optimizer.step()
+    run.optimizer.step()
     return float(loss.detach())
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed by the processor itself; where it is not, it is slower than float32."""
+    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def train(run: Run, *, stop_after_s: float | None = None) -> bool:
@@ -238,9 +207,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=Plan.epochs)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as PyTorch chooses)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--no-compile", dest="compile", action="store_false", help="half as fast, but needs no C++ compiler"
-    )
     parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="stop then, to go on later")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -248,8 +214,6 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     plan = Plan(documents=arguments.documents, epochs=arguments.epochs)
     run = start(plan, arguments.out, torch.device(arguments.device))
-    if arguments.compile:
-        run.loss = torch.compile(weighted_loss, dynamic=False)
     run.resume()
     finished = train(run, stop_after_s=arguments.stop_after)
     write_curve(arguments.out / "loss.png", run.losses)
