@@ -196,13 +196,16 @@ def slow_model(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="NTFS has sparse files for those alone who ask for them")
 def test_ctrl_c_ends_a_verification_at_once(slow_model):
+    before = set(threading.enumerate())
     interrupt = threading.Timer(0.3, _thread.interrupt_main)
     interrupt.start()
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         verify(slow_model)
-    assert time.monotonic() - begun < 0.6
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+    took_s = time.monotonic() - begun
+    interrupt.join()
+    assert set(threading.enumerate()) <= before
+    assert took_s < 0.3 + 0.4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a child cannot be sent Ctrl-C alone")
@@ -214,7 +217,7 @@ def test_ctrl_c_ends_the_command_at_once_with_130(slow_model):
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert time.monotonic() - begun < 0.4
+    assert time.monotonic() - begun < 0.5  # on a PC with nothing else to do a tenth of that
     assert (process.returncode, out, err) == (130, b"", b"interrupted\n")
 
 
@@ -228,7 +231,7 @@ def test_a_damaged_file_is_told_before_the_other_files_are_read_to_their_end(slo
     begun = time.monotonic()
     with pytest.raises(IntegrityError, match=r"openvino_model\.xml"):
         verify(slow_model)
-    assert time.monotonic() - begun < 0.6
+    assert time.monotonic() - begun < 1
 
 
 def test_a_model_directory_without_manifest_is_not_whole(model):
