@@ -250,3 +250,24 @@ def test_string_methods_work_inside_loops_blocks_and_macros(scope: str, call: st
     source = "{% " + scope + " %}{{ 'hi'." + call + " }}{% " + end + " %}" + used
     rendered = ChatTemplate(source, {}).render([{"role": "user", "content": "hi"}])
     assert rendered == str(eval(f"'hi'.{call}"))
+
+
+def test_half_a_character_is_an_error_of_the_template():
+    with pytest.raises(TemplateError, match="surrogates not allowed"):
+        _render(r"{{ '\ud800' }}")
+
+
+BROKEN = [
+    "{% if %}",
+    "{{ 1 / 0 }}",
+    "{{ raise_exception('no') }}",
+    "x" * 100_000,
+    "{{" + "(" * 5000,
+    "{% include 'a' %}",
+]
+
+
+@pytest.mark.parametrize("source", BROKEN, ids=range(len(BROKEN)))
+def test_every_error_ends_in_what_to_do(source):
+    with pytest.raises(TemplateError, match=r"\ntry: .*--raw"):
+        _render(source)

@@ -318,3 +318,15 @@ class _Nothing:
     def shutdown(self) -> None: ...
 
     def server_close(self) -> None: ...
+
+
+def test_a_cache_in_an_unknown_accounts_home_is_named(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "~nosuchuser-here/hub")
+    with pytest.raises(DownloadError, match=r"(?s)found ~nosuchuser-here/hub\ntry: set HF_HOME"):
+        download(HUB_ID)
+
+
+def test_a_cache_that_cannot_be_written_is_not_blamed_on_the_network(hub, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DownloadError, match=r"(?s)file.* cannot be read or written: .*\ntry: set HF_HOME"):
+        get(hub, tmp_path / "file" / "cache")

@@ -202,9 +202,10 @@ def test_ctrl_c_ends_a_verification_at_once(slow_model):
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         verify(slow_model)
-    assert time.monotonic() - begun < 0.6
+    took_s = time.monotonic() - begun
     interrupt.join()
     assert set(threading.enumerate()) <= before
+    assert took_s < 0.3 + 0.4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a child cannot be sent Ctrl-C alone")
@@ -216,7 +217,7 @@ def test_ctrl_c_ends_the_command_at_once_with_130(slow_model):
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert time.monotonic() - begun < 0.4
+    assert time.monotonic() - begun < 0.5  # on a PC with nothing else to do a tenth of that
     assert (process.returncode, out, err) == (130, b"", b"interrupted\n")
 
 
@@ -230,7 +231,7 @@ def test_a_damaged_file_is_told_before_the_other_files_are_read_to_their_end(slo
     begun = time.monotonic()
     with pytest.raises(IntegrityError, match=r"openvino_model\.xml"):
         verify(slow_model)
-    assert time.monotonic() - begun < 0.6
+    assert time.monotonic() - begun < 1
 
 
 def test_a_model_directory_without_manifest_is_not_whole(model):

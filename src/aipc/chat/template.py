@@ -15,6 +15,7 @@ from aipc.errors import TemplateError
 
 LONGEST_TEMPLATE_CHARACTERS = 64_000  # published ones have under 20,000; compiling takes 20 µs a character
 DEFAULT_SECONDS = 2.0
+TRY_NEXT = "get the template again from the model's repository; or --raw, which continues the prompt without one"
 # What a template may write beyond the messages themselves, and how often it may write those.
 EXTRA_CHARACTERS = 4_000_000
 MESSAGES_WRITTEN = 4
@@ -52,7 +53,9 @@ class ChatTemplate:
             "documents": None,
         }
         try:
-            return "".join(template.root_render_func(template.new_context(variables)))
+            text = "".join(template.root_render_func(template.new_context(variables)))
+            text.encode("utf-8")  # half a surrogate pair is no character, and no tokenizer takes it
+            return text
         except (Exception, RecursionError, MemoryError) as error:
             raise _template_error(error, template) from error
 
@@ -69,18 +72,19 @@ class ChatTemplate:
                 "the chat template is too long",
                 expected=f"at most {LONGEST_TEMPLATE_CHARACTERS:,} characters",
                 found=f"{len(self.source):,}",
+                try_next=TRY_NEXT,
             )
         environment = BoundedEnvironment(seconds=self._seconds, characters=EXTRA_CHARACTERS)
         try:
             return compile_bounded(environment, self.source)
         except TemplateSyntaxError as error:
-            raise TemplateError(f"line {error.lineno} of the chat template is no Jinja: {error.message}") from error
+            what = f"line {error.lineno} of the chat template is no Jinja: {error.message}"
+            raise TemplateError(what, try_next=TRY_NEXT) from error
         except LimitReachedError as error:
-            raise TemplateError(f"the chat template goes past its limits: {error}") from error
+            raise TemplateError(f"the chat template goes past its limits: {error}", try_next=TRY_NEXT) from error
         except (Exception, RecursionError, MemoryError) as error:
-            raise TemplateError(
-                f"the chat template cannot be compiled: {str(error) or type(error).__name__}"
-            ) from error
+            what = f"the chat template cannot be compiled: {str(error) or type(error).__name__}"
+            raise TemplateError(what, try_next=TRY_NEXT) from error
 
 
 def _template_error(error: BaseException, template: Any) -> TemplateError:
@@ -89,10 +93,10 @@ def _template_error(error: BaseException, template: Any) -> TemplateError:
 
     where = f"line {_line(error, template)} of the chat template"
     if isinstance(error, RaisedByTemplateError):
-        return TemplateError(f"the chat template refuses the messages: {error}")
+        return TemplateError(f"the chat template refuses the messages: {error}", try_next="other messages, or --raw")
     if isinstance(error, LimitReachedError):
-        return TemplateError(f"{where} went past its limits: {error}")
-    return TemplateError(f"{where} failed: {type(error).__name__}: {error}")
+        return TemplateError(f"{where} went past its limits: {error}", try_next=TRY_NEXT)
+    return TemplateError(f"{where} failed: {type(error).__name__}: {error}", try_next=TRY_NEXT)
 
 
 def _line(error: BaseException, template: Any) -> int | str:

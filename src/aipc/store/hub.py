@@ -46,7 +46,7 @@ def download(
     from huggingface_hub import constants
 
     revision = _checked_revision(revision or constants.DEFAULT_REVISION)
-    folder = _cache_folder(hub_id, cache_dir or Path(constants.HF_HUB_CACHE).expanduser())
+    folder = _cache_folder(hub_id, cache_dir or _hub_cache(constants.HF_HUB_CACHE))
     if _COMMIT.fullmatch(revision) and (here := _cached(folder, revision)):
         return here  # a commit never changes, so nothing is asked
     try:
@@ -91,6 +91,17 @@ def _fetch_all(repository: Repository, files: dict[str, RemoteFile], progress: P
     advance = _counter(sum(file.size_bytes for file in wanted), progress)
     for file in wanted:
         fetch(repository, file, advance)
+
+
+def _hub_cache(directory: str) -> Path:
+    try:
+        return Path(directory).expanduser()
+    except RuntimeError as error:
+        raise DownloadError(
+            "The hub's cache is in the home directory of an account that is not on this computer",
+            found=directory,
+            try_next="set HF_HOME and HF_HUB_CACHE to directories that you can write to, or unset them",
+        ) from error
 
 
 def _checked_revision(revision: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from aipc.errors import AipcError, DiskSpaceError, DownloadError
 
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+
 
 class UnreachableError(DownloadError):
     """The hub did not answer, so a cached checkpoint may stand in."""
@@ -39,6 +41,11 @@ def _explain(
         return DiskSpaceError(
             f"The disk of {folder} filled up while {hub_id} was downloaded",
             try_next="free some space, or set HF_HOME to a larger disk; run this again: it goes on from there",
+        )
+    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename is not None:
+        return DownloadError(
+            f"{error.filename} cannot be read or written: {error.strerror}",
+            try_next="set HF_HOME to a directory that you can write to, or change its permissions",
         )
     if isinstance(error, errors.GatedRepoError):
         return DownloadError(
