@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from large_checkpoint import write_large_checkpoint
 
@@ -75,9 +76,11 @@ def test_a_second_converter_is_told_at_once_and_the_first_finishes(checkpoint: P
     first = start(checkpoint, out)
     while not out.with_name(".killed.partial").exists():
         assert first.poll() is None
-        time.sleep(0.005)
+        time.sleep(0.001)
+    psutil.Process(first.pid).suspend()  # or it may be done before it is looked at
     with pytest.raises(StoreBusyError, match="another process"):
         convert(checkpoint, out, weights="int8")
+    psutil.Process(first.pid).resume()
     errors = first.communicate()[1]
     assert first.returncode == 0, errors
     verify(out)
