@@ -50,6 +50,16 @@ def test_no_value_is_off_by_more_than_the_documented_bound(scheme: Int4 | Int8, 
 
 
 @pytest.mark.parametrize("scheme", INTEGER_SCHEMES, ids=lambda scheme: scheme.label)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_subnormal_scale_clips_values_and_never_turns_their_sign(scheme: Int4 | Int8, sign: int) -> None:
+    row = np.zeros((1, 128), np.float32)
+    row[0, :3] = 1, -1 / 3, 0.5
+    for size in np.geomspace(1e-8, 1e-3, 200, dtype=np.float32):
+        values = row * size * sign
+        assert (round_trip(scheme, values) * values >= 0).all(), size
+
+
+@pytest.mark.parametrize("scheme", INTEGER_SCHEMES, ids=lambda scheme: scheme.label)
 def test_gaussian_rows_keep_the_error_that_round_to_nearest_is_known_for(scheme: Int4 | Int8) -> None:
     values = np.random.default_rng(0).standard_normal((64, 1024), dtype=np.float32)
     relative = np.linalg.norm(round_trip(scheme, values) - values) / np.linalg.norm(values)

@@ -46,7 +46,8 @@ def _quantize_symmetric(values: Float32, farthest: Float32) -> Packed:
     require_finite(farthest)
     scale = half_precision(farthest / np.float32(-128))  # (rows, 1)
     np.multiply(values, inverse(scale), out=values)
-    np.minimum(values, np.float32(127), out=values)  # +128, where two values of a row are nearly opposite
+    # +128, where two values of a row are nearly opposite, and beyond −128 where a subnormal scale lost its last bits
+    np.clip(values, np.float32(-128), np.float32(127), out=values)
     codes = np.empty(values.shape, np.int8)
     np.rint(values, out=codes, casting="unsafe")
     return Packed(codes.view(np.uint8), scale)
