@@ -90,8 +90,8 @@ def convert(
 
     What cannot be noticed: bits of a local checkpoint's weights that changed before it came here, as its files carry
     no hashes. What is noticed too late: a weight file that another program truncates in the milliseconds in which a
-    megabyte of it is mapped and read ends the process (SIGBUS; on Windows such a file cannot be truncated). At any
-    other moment it is a `WeightError`, and in both cases nothing half-made is visible.
+    few megabytes of it are mapped and read ends the process (SIGBUS; on Windows such a file cannot be truncated). At
+    any other moment it is a `WeightError`, and in both cases nothing half-made is visible.
     """
     recipe = Recipe(usual_weights(source) if weights is None else weights, group_size, ratio, symmetric, all_layers)
     directory, origin = local_checkpoint(resolve(source), progress)

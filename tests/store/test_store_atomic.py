@@ -53,7 +53,10 @@ def test_records_of_the_writer_are_kept_and_the_other_files_added(destination):
 @pytest.mark.parametrize("kept", [b"", WEIGHTS[:-1], WEIGHTS + b"x", WEIGHTS[:-1] + b"x", None])
 @pytest.mark.parametrize("early", [True, False])
 def test_a_disk_that_does_not_hold_what_was_written_is_noticed(destination, kept, early):
-    with pytest.raises(IntegrityError, match=r"a\.bin"), writing(destination, needed_bytes=1) as task:
+    with (
+        pytest.raises(IntegrityError, match=r"a\.bin(?s:.*)try: convert again"),
+        writing(destination, needed_bytes=1) as task,
+    ):
         if kept is not None:
             (task.directory / "a.bin").write_bytes(kept)
         if early:

@@ -12,15 +12,15 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from aipc.errors import DiskSpaceError, IntegrityError, StoreBusyError, StoreError, UsageError
-from aipc.store.hashing import FileHasher, FileRecord, Progress, crc32_of, hash_file
-from aipc.store.integrity import unlisted, verify_files, verify_sizes
+from aipc.store.hashing import FileHasher, FileRecord, Progress, hash_file
+from aipc.store.integrity import unlisted, verify_crc32, verify_files, verify_sizes
 from aipc.store.manifest import MANIFEST, Manifest, to_json
 from aipc.store.names import validate_file_name
 from aipc.store.replacement import refuse_replacement
@@ -49,28 +49,11 @@ class Writing:
         Raises as `commit` does.
         """
         record = hasher.result()
-        path = self.directory / name
         with ThreadPoolExecutor(1) as flushing:  # the disk works while the processor reads
-            flushed = flushing.submit(_flush, path)
-            verify_sizes(self.directory, {name: record})
-            done_bytes = 0
-
-            def advance(step_bytes: int) -> None:
-                nonlocal done_bytes
-                done_bytes += step_bytes
-                if progress is not None:
-                    progress(done_bytes, record.size_bytes)
-
-            found = crc32_of(path, advance)
+            flushed = flushing.submit(_flush, self.directory / name)
+            with _advice_to_convert_again():
+                verify_crc32(self.directory / name, record, hasher.crc32, progress=progress)
             flushed.result()
-        if found != hasher.crc32:
-            raise _not_what_was_written(
-                IntegrityError(
-                    f"{path} is not the file that was written",
-                    expected=f"CRC-32 {hasher.crc32:08x}",
-                    found=f"{found:08x}",
-                )
-            )
         self._checked[name] = record
         return record
 
@@ -94,15 +77,11 @@ class Writing:
 
     def _verified_files(self, manifest: Manifest, progress: Progress | None) -> dict[str, FileRecord]:
         files = manifest.files
-        verify_sizes(self.directory, files)
-        self._verify({name: record for name, record in files.items() if self._checked.get(name) != record}, progress)
+        unchecked = {name: record for name, record in files.items() if self._checked.get(name) != record}
+        with _advice_to_convert_again():
+            verify_sizes(self.directory, files)
+            verify_files(self.directory, unchecked, progress=progress)
         return {**files, **{name: hash_file(self.directory / name) for name in unlisted(self.directory, files)}}
-
-    def _verify(self, files: Mapping[str, FileRecord], progress: Progress | None) -> None:
-        try:
-            verify_files(self.directory, files, progress=progress)
-        except IntegrityError as error:
-            raise _not_what_was_written(error) from error
 
     def _move_into_place(self) -> None:
         aside = hidden(self.destination, "old")
@@ -120,13 +99,18 @@ class Writing:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _not_what_was_written(error: IntegrityError) -> IntegrityError:
-    return IntegrityError(
-        error.what,
-        expected=error.expected,
-        found=error.found,
-        try_next="convert again; if it stays so, check this computer's disk and memory",
-    )
+@contextmanager
+def _advice_to_convert_again() -> Iterator[None]:
+    """For files that this process has just written."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise IntegrityError(
+            error.what,
+            expected=error.expected,
+            found=error.found,
+            try_next="convert again; if it stays so, check this computer's disk and memory",
+        ) from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,8 +28,9 @@ from aipc.graph.openvino.weights import WeightRegion
 from aipc.quant import Packed, Scheme, Scratch
 from aipc.quant.int4 import pack_nibbles
 
-# Smaller blocks would stay in a smaller cache, but threads would wait for the interpreter's lock more often: measured.
+# Large blocks let threads wait less often for the interpreter's lock (measured with two), but each thread holds one.
 BLOCK_ELEMENTS = 1536 * 1024
+_ELEMENTS_IN_ALL_BLOCKS = 2 * BLOCK_ELEMENTS
 # Scales and zero points are kept in memory up to this: those of every weight but an embedding in small groups.
 _KEPT_BYTES = 4 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
@@ -59,29 +60,32 @@ def write_bin(
     quantised or its file got shorter, and OSError when the disk is full.
     """
     output = _Output(file, wrote)
-    blocks = [block for region in ir.regions if isinstance(region, WeightRegion) for block in _blocks(region)]
+    block_elements = min(BLOCK_ELEMENTS, _ELEMENTS_IN_ALL_BLOCKS // threads)
+    regions = [region for region in ir.regions if isinstance(region, WeightRegion)]
+    blocks = [block for region in regions for block in _blocks(region, block_elements)]
     with closing(_packed_in_order(checkpoint, blocks, threads)) as packed_blocks:
         for region in ir.regions:
             if isinstance(region, Literal):
                 output.write_at(region.offset, region.data)
             else:
                 row_bytes = checkpoint.stored(region.weight).size_bytes // _rows(region)
-                _write_region(output, region, packed_blocks, advance=advance, source_row_bytes=row_bytes)
+                # The blocks come first in the zip, so that none of the next region's is taken when they end.
+                packed = zip(_blocks(region, block_elements), packed_blocks, strict=False)
+                _write_region(output, region, packed, advance=advance, source_row_bytes=row_bytes)
     output.pad_to(ir.bin_bytes)
 
 
 def _write_region(
     output: _Output,
     region: WeightRegion,
-    packed_blocks: Iterator[Packed],
+    packed_blocks: Iterable[tuple[_Block, Packed]],
     *,
     advance: Callable[[int], None],
     source_row_bytes: int,
 ) -> None:
     output.pad_to(region.offset)
     with output.side_file() as zero_points, output.side_file() as scales:
-        for block in _blocks(region):
-            packed = next(packed_blocks)
+        for block, packed in packed_blocks:
             output.write(_bytes(packed.data))
             if packed.zero_point is not None:
                 zero_points.write(_bytes(_stored_zero_points(packed.zero_point, region)))
@@ -112,10 +116,10 @@ def _columns(region: WeightRegion) -> int:
     return region.weight.shape[-1]
 
 
-def _blocks(region: WeightRegion) -> Iterator[_Block]:
+def _blocks(region: WeightRegion, block_elements: int) -> Iterator[_Block]:
     rows = _rows(region)
     # Even, so that blocks begin at whole bytes of zero points.
-    rows_per_block = max(2, BLOCK_ELEMENTS // _columns(region) // 2 * 2)
+    rows_per_block = max(2, block_elements // _columns(region) // 2 * 2)
     for start in range(0, rows, rows_per_block):
         yield _Block(region, range(start, min(start + rows_per_block, rows)))
 
