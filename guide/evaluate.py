@@ -214,25 +214,29 @@ def compare_recipes(
     return found
 
 
+def evaluate(checkpoint_dir: Path, *, recipes: bool, weights: str = "fp16") -> None:
+    """Print every held-out question and answer; write the figures into evaluation.json beside the checkpoint."""
+    answered = answers(checkpoint_dir, read_held_out(), Recipe(weights))
+    for one in answered:
+        verdict = "right" if one.right else "WRONG"
+        print(f"{verdict}  [{one.question.topic}] {one.question.text!r}\n       {one.answer!r}")
+    documents = held_out_documents(checkpoint_dir)
+    reference = all_logits(numpy_model(checkpoint_dir, FP16), documents)
+    figures = {"weights": weights, "perplexity": perplexity(reference, documents), **score(answered)}
+    if recipes:
+        figures["recipes"] = compare_recipes(checkpoint_dir, documents, reference)
+    path = checkpoint_dir.with_name("evaluation.json")
+    path.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    print(json.dumps(figures, indent=1), file=sys.stderr)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Score a trained guide.")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--recipes", action="store_true", help="compare every quantisation with FP16")
     parser.add_argument("--weights", default="fp16", help="format in which the questions are answered (fp16)")
     arguments = parser.parse_args()
-    answered = answers(arguments.checkpoint, read_held_out(), Recipe(arguments.weights))
-    for one in answered:
-        print(
-            f"{'right' if one.right else 'WRONG'}  [{one.question.topic}] {one.question.text!r}\n       {one.answer!r}"
-        )
-    documents = held_out_documents(arguments.checkpoint)
-    reference = all_logits(numpy_model(arguments.checkpoint, FP16), documents)
-    figures = {"weights": arguments.weights, "perplexity": perplexity(reference, documents), **score(answered)}
-    if arguments.recipes:
-        figures["recipes"] = compare_recipes(arguments.checkpoint, documents, reference)
-    path = arguments.checkpoint.with_name("evaluation.json")
-    path.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    print(json.dumps(figures, indent=1), file=sys.stderr)
+    evaluate(arguments.checkpoint, recipes=arguments.recipes, weights=arguments.weights)
 
 
 if __name__ == "__main__":

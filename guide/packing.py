@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guide.documents import Document
-from guide.tokenizer import CONTEXT_TOKENS, IDS
+from guide.tokenizer import CONTEXT_TOKENS, FIRST_ADDED, IDS
 
 # A document goes into rows of the first length that holds it: attention costs less in short rows.
 ROW_TOKENS = (256, 512, CONTEXT_TOKENS)
@@ -19,6 +19,8 @@ TOKENS_PER_BATCH = 4096
 USER_WEIGHT = 0.1
 OPEN_ROWS = 32
 ENCODED_AT_ONCE = 1000
+FIRST_UNNAMED = 3  # <unk>, <s> and </s> come before
+SHORTEST_PERIOD, LONGEST_PERIOD = 6, 100  # tokens that are said over and over
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,30 @@ def _weighted(ids: NDArray[np.int32], *, is_text: bool) -> Encoded:
             speaker = 0.0
         speaker = weight_of.get(token, speaker)
     return Encoded(ids, weights)
+
+
+def repeats(rows: int, length: int, random: np.random.Generator) -> Batch:
+    """Rows of random tokens that are said over and over; all count but those of the first time. What comes next can
+    only be told by looking back for what followed last time.
+    """
+    ids, weights = np.empty((rows, length + 1), np.int32), np.zeros((rows, length + 1), np.float32)
+    for row in range(rows):
+        period = int(random.integers(SHORTEST_PERIOD, LONGEST_PERIOD))
+        ids[row] = np.resize(random.integers(FIRST_UNNAMED, FIRST_ADDED, period, np.int32), length + 1)
+        weights[row, period:] = 1
+    return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:])
+
+
+def with_repeats(batch: Batch, share: float, *, seed: int) -> Batch:
+    """The batch with about that share of its rows exchanged for repeats; which rows depends on `seed`."""
+    random = np.random.default_rng(seed)
+    chosen = np.flatnonzero(random.random(len(batch.ids)) < share)
+    made = repeats(len(chosen), batch.ids.shape[1], random)
+    parts = []
+    for part, other in ((batch.ids, made.ids), (batch.targets, made.targets), (batch.weights, made.weights)):
+        parts.append(part.copy())
+        parts[-1][chosen] = other
+    return Batch(*parts)
 
 
 def batches(encoded: Iterable[Encoded], *, seed: int) -> list[Batch]:

@@ -1,4 +1,4 @@
-"""Train the guide: `python -m guide.train --out DIRECTORY` writes the text, the tokenizer, the weights and the card.
+"""Train the guide's network: `python -m guide` does it and all the rest, this module only the training.
 
 Stopped at any moment, the same command goes on from the last save. Runs on CUDA where there is one, else on the CPU.
 The same seed, text and number of threads give the same weights on the same machine.
@@ -6,25 +6,28 @@ The same seed, text and number of threads give the same weights on the same mach
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
+from guide.copying import look_back
 from guide.corpus import TRAINING_SEED, Corpus
 from guide.curve import write_curve
 from guide.documents import Document
 from guide.export import write_checkpoint
 from guide.network import Network
-from guide.packing import Batch, Encoded, batches, encode
+from guide.packing import ROW_TOKENS, TOKENS_PER_BATCH, Batch, Encoded, batches, encode, repeats, with_repeats
 from guide.shape import Shape
 from guide.tokenizer import read_tokenizer, write_tokenizer
 
@@ -36,16 +39,37 @@ TOKENIZER_DOCUMENTS = 25_000
 
 @dataclass(frozen=True)
 class Plan:
-    """`rounding_from` is the share of the steps after which every other step sees weights rounded to INT4."""
+    """The first `copying_steps` are of repeated random tokens, and a share of each later batch is: text alone would make
+    the network forget to copy before it has a use for it. The share falls to nothing where `rounding_from` is reached.
+    `rounding_from` is the share of the steps after which every other step sees weights rounded to INT4.
+    """
 
-    documents: int = 90_000
+    documents: int = 260_000
     epochs: float = 1.0
-    learning_rate: float = 2.5e-3
+    copying_steps: int = 100
+    copying_share: float = 0.25
+    learning_rate: float = 1.2e-3
     last_learning_rate: float = 5e-5
     weight_decay: float = 0.1
     gradient_norm: float = 1.0
     rounding_from: float = 0.7
     seed: int = TRAINING_SEED
+
+
+Loss = Callable[[Network, Tensor, Tensor, Tensor], Tensor]
+
+
+def weighted_loss(network: Network, ids: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Nats for each token that counts; all (rows, tokens)."""
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=has_fast_bfloat16(ids.device)):
+        logits = network(ids)
+    loss_of_token = functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+    return (loss_of_token * weights.flatten()).sum() / weights.sum()
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is computed by the processor itself; where it is not, it is slower than float32."""
+    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 @dataclass
@@ -60,6 +84,7 @@ class Run:
     step: int = 0
     trained_s: float = 0.0
     losses: list[float] = field(default_factory=list)
+    loss: Loss = weighted_loss
 
     def __post_init__(self) -> None:
         matrices = [p for p in self.network.parameters() if p.dim() > 1]
@@ -70,17 +95,23 @@ class Run:
             betas=(0.9, 0.95),
         )
         self.steps_per_epoch = len(batches(self.encoded, seed=self.plan.seed))
-        self.steps = max(1, round(self.plan.epochs * self.steps_per_epoch))
+        self.steps = self.plan.copying_steps + max(1, round(self.plan.epochs * self.steps_per_epoch))
 
     @property
     def save_path(self) -> Path:
         return self.out / "training.pt"
 
-    def batches_from_here(self) -> Any:
-        """Each epoch has an order of its own, so a step's batch depends on the plan alone."""
+    def batches_from_here(self) -> Iterator[Batch]:
+        """A step's batch depends on the plan alone. Each epoch has an order of its own."""
+        plan = self.plan
+        while self.step < plan.copying_steps:
+            length = ROW_TOKENS[0]
+            yield repeats(TOKENS_PER_BATCH // length, length, np.random.default_rng((plan.seed, self.step)))
         while self.step < self.steps:
-            epoch, done = divmod(self.step, self.steps_per_epoch)
-            yield from batches(self.encoded, seed=self.plan.seed + epoch)[done:]
+            epoch, done = divmod(self.step - plan.copying_steps, self.steps_per_epoch)
+            for batch in batches(self.encoded, seed=plan.seed + epoch)[done:]:
+                share = plan.copying_share * max(0.0, 1 - self.step / (plan.rounding_from * self.steps))
+                yield with_repeats(batch, share, seed=self.step) if share else batch
 
     def save(self) -> None:
         """Written aside and renamed: a save is whole or the one before it."""
@@ -126,20 +157,12 @@ def train_step(run: Run, batch: Batch) -> float:
         group["lr"] = learning_rate(run.step, run.steps, run.plan)
     ids, targets = (torch.from_numpy(part).to(run.device).long() for part in (batch.ids, batch.targets))
     weights = torch.from_numpy(batch.weights).to(run.device)
-    with torch.autocast(run.device.type, torch.bfloat16, enabled=has_fast_bfloat16(run.device)):
-        logits = run.network(ids)
-    loss_of_token = functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    loss = (loss_of_token * weights.flatten()).sum() / weights.sum()
+    loss = run.loss(run.network, ids, targets, weights)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.plan.gradient_norm)
     run.optimizer.step()
     return float(loss.detach())
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is computed by the processor itself; where it is not, it is slower than float32."""
-    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def train(run: Run, *, stop_after_s: float | None = None) -> bool:
@@ -182,7 +205,9 @@ def start(plan: Plan, out: Path, device: torch.device) -> Run:
     tokenizer_dir = out / "tokenizer"
     write_tokenizer(tokenizer_dir, _texts(documents[:TOKENIZER_DOCUMENTS]))
     encoded = encode(documents, read_tokenizer(tokenizer_dir))
-    network = Network(Shape()).to(device)
+    network = Network(Shape())
+    look_back(network)
+    network.to(device)
     run = Run(plan, out, network, encoded, device)
     characters = sum(len(document.rendered()) for document in documents)
     tokens = sum(len(one.ids) for one in encoded)
@@ -200,32 +225,21 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the guide.")
-    parser.add_argument("--out", type=Path, required=True, help="directory for saves and the checkpoint")
-    parser.add_argument("--documents", type=int, default=Plan.documents)
-    parser.add_argument("--epochs", type=float, default=Plan.epochs)
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: as PyTorch chooses)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--stop-after", type=float, metavar="SECONDS", help="stop then, to go on later")
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    plan = Plan(documents=arguments.documents, epochs=arguments.epochs)
-    run = start(plan, arguments.out, torch.device(arguments.device))
+def make_checkpoint(
+    out: Path, plan: Plan, *, device: torch.device, compiled: bool = True, stop_after_s: float | None = None
+) -> Path | None:
+    """Train, or go on training, in the directory `out`; the checkpoint's directory, or None when there is more to do.
+
+    `compiled` doubles the speed and needs a C++ compiler.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    run = start(plan, out, device)
+    if compiled:
+        run.loss = torch.compile(weighted_loss, dynamic=False)
     run.resume()
-    finished = train(run, stop_after_s=arguments.stop_after)
-    write_curve(arguments.out / "loss.png", run.losses)
-    checkpoint = write_checkpoint(run.network, arguments.out / "tokenizer", arguments.out / "checkpoint")
-    figures = {
-        "loss": sum(run.losses[-100:]) / len(run.losses[-100:]),
-        "trained_s": run.trained_s,
-        "finished": finished,
-    }
-    (arguments.out / "training.json").write_text(json.dumps(asdict(plan) | figures, indent=1), encoding="utf-8")
-    print(checkpoint)
-
-
-if __name__ == "__main__":
-    main()
+    finished = train(run, stop_after_s=stop_after_s)
+    write_curve(out / "loss.png", run.losses)
+    checkpoint = write_checkpoint(run.network, out / "tokenizer", out / "checkpoint")
+    figures = {"loss": sum(run.losses[-100:]) / len(run.losses[-100:]), "trained_s": run.trained_s}
+    (out / "training.json").write_text(json.dumps(asdict(plan) | figures, indent=1), encoding="utf-8")
+    return checkpoint if finished else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 
 LETTERS_NEAR = {
@@ -13,6 +13,45 @@ LETTERS_NEAR = {
 }  # fmt: skip
 # Left as it is typed: commands, flags, quotations, and whatever else has more than plain words.
 _VERBATIM = re.compile(r"`[^`]*`|\"[^\"]*\"|\S*[-./]\S*|\S*[A-Z]{2}\S*")
+
+
+# What a hurried person leaves out.
+SMALL_WORDS = {"a", "an", "the", "is", "are", "do", "does", "to", "of", "me", "it", "can", "you", "please", "that"}
+
+
+class Synonyms:
+    """Words and phrases that may stand for one another, each line of `lines` a set of them between commas."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._others: dict[str, list[str]] = {}
+        for line in lines:
+            phrases = [phrase.strip() for phrase in line.split(",")]
+            for phrase in phrases:
+                self._others.setdefault(phrase.lower(), []).extend(other for other in phrases if other != phrase)
+        longest_first = sorted(self._others, key=len, reverse=True)
+        self._phrase = re.compile(rf"(?<![\w'-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w'-])", re.IGNORECASE)
+
+    def reworded(self, text: str, random: Random, *, share: float) -> str:
+        """`share` of the known phrases outside commands and quotations are exchanged. The grammar may suffer, as it
+        does when people type.
+        """
+        verbatim = [match.span() for match in _VERBATIM.finditer(text)]
+
+        def exchanged(match: re.Match[str]) -> str:
+            begin, end = match.span()
+            if random.random() > share or any(b < end and begin < e for b, e in verbatim):
+                return match[0]
+            other = random.choice(self._others[match[0].lower()])
+            return other[:1].upper() + other[1:] if match[0][0].isupper() and begin == 0 else other
+
+        return self._phrase.sub(exchanged, text)
+
+
+def hurried(text: str, random: Random) -> str:
+    """Without some of the small words: `how I run model on NPU`."""
+    words = text.split(" ")
+    left = [word for word in words if word.lower() not in SMALL_WORDS or random.random() > 0.6]
+    return " ".join(left) if len(left) > 1 else text
 
 
 def with_pleasantries(question: str, pleasantries: Mapping[str, Sequence[str]], random: Random) -> str:

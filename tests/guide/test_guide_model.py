@@ -69,7 +69,7 @@ LIMITS = {
 def checkpoint_dir() -> Path:
     missing = FILES - {path.name for path in embedded.CHECKPOINT.glob("*")}
     if missing:
-        pytest.fail(f"{embedded.CHECKPOINT} has no {', '.join(sorted(missing))}: python -m guide.train makes them")
+        pytest.fail(f"{embedded.CHECKPOINT} has no {', '.join(sorted(missing))}: python -m guide makes them")
     return embedded.CHECKPOINT
 
 
