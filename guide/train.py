@@ -44,7 +44,7 @@ class Plan:
     `rounding_from` is the share of the steps after which every other step sees weights rounded to INT4.
     """
 
-    documents: int = 260_000
+    documents: int = 270_000
     epochs: float = 1.0
     copying_steps: int = 100
     copying_share: float = 0.25
