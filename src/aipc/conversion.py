@@ -15,8 +15,8 @@ from pathlib import Path
 from aipc.checkpoint import Checkpoint
 from aipc.config import ConfigFile
 from aipc.errors import StoreError, UsageError
+from aipc.graph.data_file import write_data
 from aipc.graph.openvino import Ir, OpenVinoGraph
-from aipc.graph.openvino.bin import write_bin
 from aipc.graph.openvino.tokenizer_json import check_tokenizer
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
@@ -176,7 +176,15 @@ def _write_weights(directory: Path, ir: Ir, checkpoint: Checkpoint, plan: Plan, 
     total_bytes = sum(checkpoint.stored(planned.use.weight).size_bytes for planned in plan.weights)
     advance = _counter(progress, "quantise", total_bytes)
     with (directory / WEIGHTS_FILE).open("wb", buffering=0) as file:
-        write_bin(file, ir, checkpoint, threads=plan.threads, wrote=hasher.update, advance=advance)
+        write_data(
+            file,
+            ir.regions,
+            ir.bin_bytes,
+            checkpoint,
+            threads=plan.threads,
+            wrote=hasher.update,
+            advance=advance,
+        )
     return hasher
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from aipc.checkpoint import Checkpoint
+from aipc.graph.data_file import quantize_rows
 from aipc.graph.inventory import Role, WeightUse, weights_used
-from aipc.graph.openvino.bin import quantize_rows
 from aipc.graph.openvino.weights import weight_bytes
 from aipc.models import Architecture, read_architecture
 from aipc.quant import Scheme

@@ -22,7 +22,7 @@ from aipc.errors import (
     UnsupportedModelError,
     WeightError,
 )
-from aipc.graph.openvino import bin as openvino_bin
+from aipc.graph import data_file
 from aipc.quant.recipe import Recipe
 
 QKV = "model.layers.0.self_attn.qkv_proj.weight"
@@ -235,7 +235,7 @@ def plan_uses(checkpoint: Path):
 def test_a_file_that_shrinks_during_the_conversion_leaves_nothing(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_pack = openvino_bin.quantize_rows
+    real_pack = data_file.quantize_rows
     calls = 0
 
     def truncate_and_pack(*values: Any, **options: Any) -> Any:
@@ -246,7 +246,7 @@ def test_a_file_that_shrinks_during_the_conversion_leaves_nothing(
         return real_pack(*values, **options)
 
     monkeypatch.setattr("aipc.plan.os.cpu_count", lambda: 1)  # no other thread has a window open
-    monkeypatch.setattr(openvino_bin, "quantize_rows", truncate_and_pack)
+    monkeypatch.setattr(data_file, "quantize_rows", truncate_and_pack)
     refused(checkpoint, WeightError, "cannot be mapped")
 
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from itertools import islice
 from random import Random
 
-import pytest
-
 from aipc.chat.template import ChatTemplate
 from aipc.cli import VERBS
 from aipc.cli.parser import Parser
