@@ -189,7 +189,7 @@ def test_a_missing_tokenizer_is_noticed_before_the_weights_are_written(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (checkpoint / "tokenizer.json").unlink()
-    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
+    monkeypatch.setattr("aipc.conversion.write_data", lambda *values, **options: pytest.fail("work began"))
     refused(checkpoint, CheckpointError, r"tokenizer\.json is missing")
 
 
@@ -198,7 +198,7 @@ def test_a_broken_tokenizer_is_named_before_the_weights_are_written(
     checkpoint: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (checkpoint / "tokenizer.json").write_text(text, encoding="utf-8")
-    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
+    monkeypatch.setattr("aipc.conversion.write_data", lambda *values, **options: pytest.fail("work began"))
     refused(checkpoint, CheckpointError, r"tokenizer\.json")
 
 
@@ -208,7 +208,7 @@ def test_a_broken_config_of_the_tokenizer_is_named_before_the_weights_are_writte
 ) -> None:
     file = checkpoint / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), key: [5]}), encoding="utf-8")
-    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
+    monkeypatch.setattr("aipc.conversion.write_data", lambda *values, **options: pytest.fail("work began"))
     refused(checkpoint, ConfigError, rf"tokenizer_config\.json: {key}")
 
 

@@ -29,7 +29,7 @@ def test_too_little_room_is_refused_before_any_byte_with_needed_and_free(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=123_456))
-    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
+    monkeypatch.setattr("aipc.conversion.write_data", lambda *values, **options: pytest.fail("work began"))
     with pytest.raises(DiskSpaceError, match="123,456 bytes free") as error:
         convert(tiny_checkpoint_dir, tmp_path / "models" / "out", weights="int8")
     assert left_in(tmp_path / "models") == set()
