@@ -20,6 +20,8 @@ from aipc.quant.int8 import Int8
 INTEGER_SCHEMES: list[Int4 | Int8] = [
     Int8(symmetric=True),
     Int8(symmetric=False),
+    Int8(symmetric=True, group_size=32),
+    Int8(symmetric=False, group_size=32),
     *(Int4(size, symmetric) for size in (32, 64, 128, -1) for symmetric in (True, False)),
 ]
 ROWS = npst.arrays(
