@@ -49,6 +49,10 @@ def measure_one(model_dir: str, *, prompt_tokens: int, new_tokens: int, seed: in
     }
 
 
+def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time two ONNX Runtime GenAI directories against each other.")
     parser.add_argument("ours", type=Path)
