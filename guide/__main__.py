@@ -16,7 +16,9 @@ from guide.train import Plan, make_checkpoint
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m guide", description="Make the guide: train, score, write its card.")
+    parser = argparse.ArgumentParser(
+        prog="python -m guide", description="Make the guide: train, score, write its card."
+    )
     parser.add_argument("--out", type=Path, required=True, help="directory for saves, figures and the checkpoint")
     parser.add_argument("--documents", type=int, default=Plan.documents)
     parser.add_argument("--epochs", type=float, default=Plan.epochs)
