@@ -19,9 +19,9 @@ tags: [phi3, aipc]
 
 The embedded model of aipc: Phi-3's architecture with {parameters:,} parameters ({megabytes:.1f} MB in FP16), trained
 from nothing on text that aipc's own scripts write. It introduces itself and aipc, explains AI PCs, their processors
-and quantisation, makes small talk, and refuses politely what it does not know. It knows nothing of the world and is
-often wrong, most of all where it has to look back at a text: see the scores below. Its use is that the first command
-answers without a download, and that tests run a real model.
+and quantisation, makes small talk, copies and quotes what it is given, and refuses politely what it does not know. It
+knows nothing of the world and is often wrong, most of all in sums, lists, spelling and questions on a text: see the
+scores below. Its use is that the first command answers without a download, and that tests run a real model.
 
 | | |
 |---|---|
