@@ -19,9 +19,9 @@ tags: [phi3, aipc]
 
 The embedded model of aipc: Phi-3's architecture with {parameters:,} parameters ({megabytes:.1f} MB in FP16), trained
 from nothing on text that aipc's own scripts write. It introduces itself and aipc, explains AI PCs, their processors
-and quantisation, makes small talk, and refuses politely what it does not know. It knows nothing of the world and is
-often wrong, most of all where it has to look back at a text: see the scores below. Its use is that the first command
-answers without a download, and that tests run a real model.
+and quantisation, makes small talk, copies and quotes what it is given, and refuses politely what it does not know. It
+knows nothing of the world and is often wrong, most of all in sums, lists, spelling and questions on a text: see the
+scores below. Its use is that the first command answers without a download, and that tests run a real model.
 
 | | |
 |---|---|
@@ -29,9 +29,10 @@ answers without a download, and that tests run a real model.
 | training | {steps:,} steps, {minutes:.0f} minutes, last loss {loss:.3f} nats for each token |
 | held-out perplexity | {perplexity:.2f}, of documents that the same scripts write from another seed |
 | held-out questions | {right} of {questions} right, worded unlike all that were trained on, answered greedily |
+| exam | {exam} right, by somebody who had not read the text; {exam_otherwise} of those worded otherwise than in it |
 | model.safetensors | sha256 {sha256} |
 
-Right answers by topic: {by_topic}.
+Right answers by topic: {by_topic}; in the exam: {exam_by_topic}.
 {recipes}
 Made by `python -m guide --out DIRECTORY`. ![loss](loss.png)
 """
@@ -62,10 +63,21 @@ def card_of(out: Path) -> str:
         perplexity=evaluation["perplexity"],
         right=evaluation["right"],
         questions=evaluation["questions"],
+        exam=_share(evaluation["exam"]),
+        exam_otherwise=_share(evaluation["exam"]["worded_otherwise"]),
         sha256=hashlib.sha256(weights).hexdigest(),
-        by_topic=", ".join(f"{topic} {share}" for topic, share in evaluation["by_topic"].items()),
+        by_topic=_topics(evaluation),
+        exam_by_topic=_topics(evaluation["exam"]),
         recipes=_recipe_table(evaluation.get("recipes", {})),
     )
+
+
+def _share(scored: dict[str, Any]) -> str:
+    return f"{scored['right']} of {scored['questions']}"
+
+
+def _topics(scored: dict[str, Any]) -> str:
+    return ", ".join(f"{topic} {share}" for topic, share in scored["by_topic"].items())
 
 
 def _parameter_count(weights: bytes) -> int:

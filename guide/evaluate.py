@@ -32,7 +32,9 @@ from aipc.plan import make_plan
 from aipc.quant.recipe import Recipe
 from aipc.store import Origin
 from guide.corpus import HELD_OUT_SEED, Corpus
-from guide.held_out import Question, read_held_out
+from guide.dialogues import Library
+from guide.held_out import EXAM, Question, read_held_out
+from guide.held_out.trained import trained_wordings
 from guide.packing import Encoded, encode
 from guide.tokenizer import read_tokenizer
 
@@ -156,6 +158,12 @@ def score(answered: Sequence[Answered]) -> dict[str, Any]:
     return {"questions": len(answered), "right": right.total(), "by_topic": by_topic}
 
 
+def _worded_otherwise(answered: Sequence[Answered]) -> list[Answered]:
+    """Those whose question is not in the training text by chance."""
+    known = {text for text, _ in trained_wordings(Library.read(), [one.question.text for one in answered])}
+    return [one for one in answered if one.question.text not in known]
+
+
 def held_out_documents(checkpoint_dir: Path) -> list[Encoded]:
     """Documents that are not those of training, with the same weights of their tokens."""
     documents = list(islice(Corpus(HELD_OUT_SEED), HELD_OUT_DOCUMENTS))
@@ -217,12 +225,14 @@ def compare_recipes(
 def evaluate(checkpoint_dir: Path, *, recipes: bool, weights: str = "fp16") -> None:
     """Print every held-out question and answer; write the figures into evaluation.json beside the checkpoint."""
     answered = answers(checkpoint_dir, read_held_out(), Recipe(weights))
-    for one in answered:
+    examined = answers(checkpoint_dir, read_held_out(EXAM), Recipe(weights))
+    for one in answered + examined:
         verdict = "right" if one.right else "WRONG"
         print(f"{verdict}  [{one.question.topic}] {one.question.text!r}\n       {one.answer!r}")
     documents = held_out_documents(checkpoint_dir)
     reference = all_logits(numpy_model(checkpoint_dir, FP16), documents)
     figures = {"weights": weights, "perplexity": perplexity(reference, documents), **score(answered)}
+    figures["exam"] = {**score(examined), "worded_otherwise": score(_worded_otherwise(examined))}
     if recipes:
         figures["recipes"] = compare_recipes(checkpoint_dir, documents, reference)
     path = checkpoint_dir.with_name("evaluation.json")

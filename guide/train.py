@@ -38,9 +38,9 @@ TOKENIZER_DOCUMENTS = 25_000
 
 @dataclass(frozen=True)
 class Plan:
-    """The first `copying_steps` are of repeated random tokens, and a share of each later batch is: text alone would make
-    the network forget to copy before it has a use for it. The share falls to nothing where `rounding_from` is reached.
-    `rounding_from` is the share of the steps after which every other step sees weights rounded to INT4.
+    """The first `copying_steps` are of repeated random tokens, and a share of each later batch is: text alone would
+    make the network forget to copy before it has a use for it. The share falls to nothing where `rounding_from` is
+    reached, the share of the steps after which every other step sees weights rounded to INT4.
     """
 
     documents: int = 270_000

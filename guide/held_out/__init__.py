@@ -1,4 +1,8 @@
-"""Questions that are never trained on, worded unlike all that are, and what a right answer to them has.
+"""Questions that are never trained on, and what a right answer to them has.
+
+`questions.txt` is worded unlike all the text that is trained on; who wrote that text knew of it. `exam.txt` was written
+by somebody who had not read the text, and was asked only when the text was finished; some of its questions are what
+anybody would ask, and are in the text by chance.
 
     [npu]                                           the topic
     My sticker says NPU. What for? => neural|AI && power !! do not know
@@ -36,7 +40,11 @@ class Question:
         return bool(answer.strip()) and all(found) and not any(wrong)
 
 
-def read_held_out(path: Path = Path(__file__).parent / "questions.txt") -> list[Question]:
+QUESTIONS = Path(__file__).parent / "questions.txt"
+EXAM = Path(__file__).parent / "exam.txt"
+
+
+def read_held_out(path: Path = QUESTIONS) -> list[Question]:
     """Raises `ValueError` naming the line that is not understood."""
     questions, topic = [], ""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

@@ -43,7 +43,9 @@ def test_the_card_states_what_was_measured(tmp_path: Path) -> None:
         "training.json": {"seed": 1, "trained_s": 600.0, "loss": 0.5},
         "evaluation.json": {"perplexity": 1.9, "right": 90, "questions": 200, "by_topic": {"aipc": "9/16"}},
     }
-    figures["evaluation.json"]["recipes"] = recipes
+    exam = {"right": 70, "questions": 150, "by_topic": {"aipc": "5/14"}}
+    exam["worded_otherwise"] = {"right": 40, "questions": 110, "by_topic": {}}
+    figures["evaluation.json"] |= {"recipes": recipes, "exam": exam}
     for name, found in figures.items():
         (tmp_path / name).write_text(json.dumps(found), encoding="utf-8")
     card = card_of(tmp_path)
@@ -55,6 +57,9 @@ def test_the_card_states_what_was_measured(tmp_path: Path) -> None:
         "10 minutes",
         "90 of 200",
         "aipc 9/16",
+        "70 of 150",
+        "40 of 110",
+        "aipc 5/14",
         "99.90%",
         "99.80%",
         digest,

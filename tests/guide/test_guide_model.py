@@ -53,15 +53,15 @@ FILES = {
 # The largest KL divergence in nats, and the smallest share of same likeliest tokens: half as much again as was found
 # when the model was trained.
 LIMITS = {
-    "int8-asym": (6e-5, 0.984),
-    "int8-sym": (7.5e-5, 0.984),
-    "int4-g32-sym": (0.0046, 0.93),
-    "int4-g64-sym": (0.0062, 0.93),
-    "int4-g128-sym": (0.0064, 0.935),
-    "int4-channel-sym": (0.008, 0.925),
-    "int4-g128-asym": (0.0062, 0.92),
-    "int4-g128-sym-r0.6": (0.0019, 0.96),
-    "int4-g128-sym-all": (0.0138, 0.87),
+    "int8-asym": (0.00013, 0.987),
+    "int8-sym": (0.00014, 0.985),
+    "int4-g32-sym": (0.012, 0.922),
+    "int4-g64-sym": (0.014, 0.92),
+    "int4-g128-sym": (0.015, 0.91),
+    "int4-channel-sym": (0.021, 0.91),
+    "int4-g128-asym": (0.017, 0.892),
+    "int4-g128-sym-r0.6": (0.0038, 0.961),
+    "int4-g128-sym-all": (0.031, 0.892),
 }
 
 
@@ -111,6 +111,13 @@ def test_it_introduces_itself_and_ends(model: Model) -> None:
 )
 def test_it_answers_what_it_was_made_for(model: Model, prompt: str, expected: str) -> None:
     assert expected in model.generate(prompt).text
+
+
+@pytest.mark.parametrize(
+    "text", ["The green frog drinks tea at nine.", "Seven quiet lamps stood on the old bridge.", "river 42 stone x9"]
+)
+def test_it_copies_what_it_has_never_seen(model: Model, text: str) -> None:
+    assert model.generate(f"Copy this: {text}").text == text
 
 
 @pytest.mark.parametrize(

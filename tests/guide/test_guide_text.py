@@ -20,6 +20,7 @@ from guide.held_out import read_held_out
 from guide.held_out.trained import trained_wordings
 from guide.shape import Shape
 from guide.tokenizer import CHAT_TEMPLATE, CONTEXT_TOKENS, VOCABULARY_SIZE
+from guide.wording import Synonyms, hurried
 
 PLACEHOLDERS = {"COMMAND": "run", "NAME": "phi3", "N": "8", "K": "8", "T": "0.5", "P": "0.5", "R": "0.5", "S": "1"}
 
@@ -169,3 +170,16 @@ def test_copies_are_exact(documents: list[Document]) -> None:
 def test_messages_have_the_roles_of_the_template(documents: list[Document]) -> None:
     assert {message.role for document in documents for message in document.messages} == {"system", "user", "assistant"}
     assert Message("user", "x").role == "user"
+
+
+def test_other_words_are_of_the_same_line_and_commands_and_quotations_keep_theirs() -> None:
+    synonyms = Synonyms(["show, display", "model, network"])
+    reworded = {synonyms.reworded("Show the model `show model`", Random(seed), share=0.5) for seed in range(50)}
+    assert reworded == {f"{one} the {two} `show model`" for one in ("Show", "Display") for two in ("model", "network")}
+    assert synonyms.reworded("showing models", Random(1), share=1.0) == "showing models"
+
+
+def test_a_hurried_question_keeps_what_matters() -> None:
+    hurried_ones = {hurried("How do I run a model on the NPU?", Random(seed)) for seed in range(50)}
+    assert len(hurried_ones) > 3
+    assert all(all(word in one for word in ("How", "run", "model", "NPU?")) for one in hurried_ones)
