@@ -23,6 +23,9 @@ from aipc.graph.onnx.weights import WeightRegion, block_size, has_zero_points, i
 from aipc.quant import Scheme
 
 
+_ELEMENT_BYTES: dict[int, int] = {TensorProto.UINT8: 1, TensorProto.FLOAT16: 2, TensorProto.FLOAT: 4}
+
+
 @dataclass(frozen=True)
 class OnnxModel:
     """A finished graph, and what fills the file beside it, in the order of offsets."""
@@ -295,8 +298,7 @@ class OnnxGraph:
     def _external(self, region: WeightRegion, name: str, kind: int, shape: tuple[int, ...], offset: int) -> str:
         if not name.startswith(("model", "lm_head")):
             name = f"{_path(region.weight)}/{name}"
-        sizes = {TensorProto.UINT8: 1, TensorProto.FLOAT16: 2, TensorProto.FLOAT: 4}
-        size_bytes = int(np.prod(shape)) * sizes[kind]
+        size_bytes = int(np.prod(shape)) * _ELEMENT_BYTES[kind]
         return self._writer.external(name, kind, shape, offset=offset, size_bytes=size_bytes)
 
     def _whole(self, parts: Sequence[Part]) -> str:
