@@ -22,7 +22,6 @@ from aipc.graph.onnx.rope import cos_and_sin, shifted_positions
 from aipc.graph.onnx.weights import WeightRegion, block_size, has_zero_points, is_quantised
 from aipc.quant import Scheme
 
-
 _ELEMENT_BYTES: dict[int, int] = {TensorProto.UINT8: 1, TensorProto.FLOAT16: 2, TensorProto.FLOAT: 4}
 
 
