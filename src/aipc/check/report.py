@@ -17,13 +17,14 @@ class Finding:
 
     `rule` is its short name, such as `npu/symmetric`; `where` names the weights, nodes, keys or files, and is never
     empty. A `failure` keeps the model from the device, or makes it compute something else there; a `note` does not.
-    `remedy` is what to type instead, None where a failure has none or a note needs none.
+    `expected` is None for a note that only tells something, in `found`. `remedy` is what to type instead, None for a
+    note.
     """
 
     severity: Severity
     rule: str
     where: tuple[str, ...]
-    expected: str
+    expected: str | None
     found: str
     remedy: str | None = None
 
@@ -76,9 +77,9 @@ def failure(rule: str, where: str, *, expected: object, found: object, remedy: s
     return Finding("failure", rule, (where,), str(expected), str(found), remedy)
 
 
-def note(rule: str, where: str, *, expected: object, found: object) -> Finding:
+def note(rule: str, where: str, *, found: object, expected: str | None = None) -> Finding:
     """Something to know about `where` that keeps nothing from running."""
-    return Finding("note", rule, (where,), str(expected), str(found))
+    return Finding("note", rule, (where,), expected, str(found))
 
 
 def grouped(findings: Iterable[Finding]) -> tuple[Finding, ...]:

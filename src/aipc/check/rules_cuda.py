@@ -16,7 +16,7 @@ from aipc.check.report import Finding, failure, note
 from aipc.check.rules_onnx import common_rules, floating_point_ports, gap_failure
 
 _ARITHMETIC = frozenset(
-    [
+    {
         "Attention",
         "Gelu",
         "Gemm",
@@ -28,7 +28,7 @@ _ARITHMETIC = frozenset(
         "Sigmoid",
         "SimplifiedLayerNormalization",
         "Softmax",
-    ]
+    }
 )
 
 

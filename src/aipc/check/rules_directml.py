@@ -54,8 +54,8 @@ def _operators(facts: OnnxFacts, remedy: str) -> Iterator[Finding]:
         yield note(
             "directml/opset",
             facts.path.name,
-            expected=f"opset {NEWEST_OPSET} or older, the newest that the provider has kernels of",
-            found=f"opset {facts.opset}: each operator's own version was compared",
+            found=f"opset {facts.opset}, of which the provider knows what opset {NEWEST_OPSET} has already; each "
+            "operator's own version was compared",
         )
 
 
@@ -106,6 +106,6 @@ def _limits(config: GenaiConfig, facts: OnnxFacts, remedy: str) -> Iterator[Find
         yield note(
             "directml/one-prefill",
             facts.path.name,
-            expected="a conversation's every turn computed from its beginning",
-            found="attention to a cache takes one new token at a time",
+            found="attention to a cache takes one new token at a time: each turn of a conversation is computed from "
+            "the beginning",
         )
