@@ -210,7 +210,7 @@ def in_decoder(**values: Any) -> Change:
         (in_decoder(head_size=16), "genai/cache"),
         (in_decoder(num_attention_heads=4), "genai/heads"),
         (lambda config: config["model"].update(vocab_size=100), "genai/vocabulary"),
-        (lambda config: config["model"]["decoder"]["inputs"].pop("position_ids"), "genai/names"),
+        (lambda config: config["model"]["decoder"]["inputs"].update(position_ids="positions"), "genai/names"),
         (lambda config: config["model"]["decoder"]["inputs"].update(input_ids="ids"), "genai/names"),
         (lambda config: config["search"].update(chunk_size=64), "directml/chunks"),
         (
@@ -222,6 +222,11 @@ def in_decoder(**values: Any) -> Change:
 def test_a_config_that_contradicts_the_graph_fails(change: Change, rule: str, tmp_path: Path) -> None:
     report = check(write_decoder(tmp_path / "decoder", change_config=change), "directml")
     assert rule in rules_broken(report), report.findings
+
+
+def test_names_that_the_config_leaves_out_are_genais_own(tmp_path: Path) -> None:
+    directory = write_decoder(tmp_path / "decoder", change_config=in_decoder(inputs={}, outputs={}))
+    assert check(directory, "directml").passes
 
 
 @pytest.mark.parametrize(
@@ -298,6 +303,15 @@ def test_what_is_no_onnx_model_is_refused_in_one_line(content: bytes, tmp_path: 
     (directory / "model.onnx").write_bytes(content)
     with pytest.raises(IntegrityError, match="an ONNX model"):
         check(directory, "cpu")
+
+
+def test_a_name_that_is_not_utf8_is_shown_with_escapes(tmp_path: Path) -> None:
+    directory = write_decoder(tmp_path / "decoder")
+    graph = (directory / "model.onnx").read_bytes()
+    (directory / "model.onnx").write_bytes(graph.replace(b"q_proj.weight", b"q_proj.\xff\xfeight"))
+    missing_data = (directory / "model.onnx.data").rename(tmp_path / "elsewhere")
+    assert missing_data.exists()
+    assert not check(directory, "directml").passes
 
 
 def test_a_graph_with_its_weights_inside_is_refused_when_it_is_large(tmp_path: Path) -> None:

@@ -148,6 +148,13 @@ def test_a_cache_that_beams_do_not_reorder_fails_on_the_npu(int4_dir: Path) -> N
     assert failing(report, "openvino/inputs").where == ("beam_idx",)
 
 
+def test_scales_that_are_too_few_fail_on_the_npu(int4_dir: Path) -> None:
+    edit_xml(int4_dir, 'shape="256, 4, 1"', 'shape="256, 1, 1"')
+    finding = failing(check(int4_dir, "npu"), "npu/scales")
+    assert set(finding.where) == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in (0, 1)}
+    assert (finding.expected, finding.found) == ("a scale for each of 1,024 groups", "256")
+
+
 def test_a_model_without_state_fails(int4_dir: Path) -> None:
     edit_xml(int4_dir, '"ReadValue"', '"Identity"')
     assert failing(check(int4_dir, "cpu"), "openvino/state").found == "a model without state"

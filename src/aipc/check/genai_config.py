@@ -17,8 +17,20 @@ from aipc.store.names import validate_file_name
 
 CONFIG_FILE = "genai_config.json"
 _DEVICES = {"dml": "directml"}
+# What GenAI takes for names that the file leaves out.
 _USUAL_INPUTS = {
-    "input_ids": "input_ids",
+    **{
+        name: name
+        for name in (
+            "input_ids",
+            "attention_mask",
+            "position_ids",
+            "past_sequence_length",
+            "current_sequence_length",
+            "total_sequence_length",
+            "cache_indirection",
+        )
+    },
     "past_key_names": "past_key_values.%d.key",
     "past_value_names": "past_key_values.%d.value",
 }
@@ -48,7 +60,7 @@ class GenaiConfig:
     path: Path
     file_name: str
     layers: int
-    query_heads: int
+    query_heads: int | None
     kv_heads: int
     head_size: int
     vocabulary: int
@@ -76,7 +88,7 @@ def read_genai_config(directory: Path) -> GenaiConfig:
         path=config.path,
         file_name=validate_file_name(decoder.text("filename"), where=CONFIG_FILE, error=IntegrityError),
         layers=decoder.count("num_hidden_layers"),
-        query_heads=decoder.count("num_attention_heads"),
+        query_heads=decoder.optional_count("num_attention_heads"),
         kv_heads=decoder.count("num_key_value_heads"),
         head_size=decoder.count("head_size"),
         vocabulary=model.count("vocab_size"),

@@ -1,6 +1,6 @@
 """Which operators an execution provider has kernels for, in which versions and for which element types.
 
-The tables in `kernels/` are what decoder language models use of ONNX Runtime's own table; each file names its source.
+The files in `tables/` are what decoder language models use of ONNX Runtime's own table; each file names its source.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def kernel_table(provider: str) -> KernelTable:
 
 
 def _document(name: str) -> dict[str, Any]:
-    file = resources.files("aipc.check") / "kernels" / f"{name}.json"
+    file = resources.files("aipc.check") / "tables" / f"{name}.json"
     document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return document
 

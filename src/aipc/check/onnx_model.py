@@ -16,6 +16,7 @@ from aipc.errors import IntegrityError, MissingPackageError, StoreError
 
 LARGEST_ONNX_BYTES = 256 * 1024 * 1024  # a graph whose weights lie in a file of their own is a few MB
 MICROSOFT = "com.microsoft"
+_NEWEST_OPSET = 1000  # far beyond any; the onnx package cannot look beyond a C int
 _DEEPEST = 8  # branches within branches
 _BITS = {
     **dict.fromkeys(("int2", "uint2"), 2),
@@ -106,14 +107,16 @@ def read_onnx(path: Path) -> OnnxFacts:
     graph = model.graph
     if not graph.node:
         raise _broken(path, "a graph without operators")
-    opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    opsets = {_domain(entry.domain): _opset(path, entry.version) for entry in model.opset_import}
     reader = _GraphReader(onnx, opsets)
     nodes = tuple(reader.nodes(graph, depth=0))
     return OnnxFacts(
         path=path,
         opset=opsets.get("", 0),
-        inputs={value.name: _tensor(onnx, value) for value in graph.input if value.name not in reader.weights},
-        outputs={value.name: _tensor(onnx, value) for value in graph.output},
+        inputs={
+            name: _tensor(onnx, value) for value in graph.input if (name := _text(value.name)) not in reader.weights
+        },
+        outputs={_text(value.name): _tensor(onnx, value) for value in graph.output},
         weights=reader.weights,
         external=tuple(reader.external),
         nodes=nodes,
@@ -161,8 +164,20 @@ def _broken(path: Path, found: str) -> IntegrityError:
     )
 
 
-def _domain(name: str) -> str:
-    return "" if name == "ai.onnx" else name
+def _text(value: str | bytes) -> str:
+    """A protobuf text; what is not UTF-8 comes as bytes."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+
+
+def _domain(name: str | bytes) -> str:
+    text = _text(name)
+    return "" if text == "ai.onnx" else text
+
+
+def _opset(path: Path, version: int) -> int:
+    if not 1 <= version <= _NEWEST_OPSET:
+        raise _broken(path, f"opset {version}")
+    return version
 
 
 def _element_type(onnx: Any, number: int) -> str:
@@ -195,7 +210,7 @@ class _GraphReader:
             self._add_weight(weight)
         for value in (*graph.input, *graph.output, *graph.value_info):
             if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type:
-                self.types[value.name] = _element_type(self._onnx, value.type.tensor_type.elem_type)
+                self.types[_text(value.name)] = _element_type(self._onnx, value.type.tensor_type.elem_type)
         for index, node in enumerate(graph.node):
             branches = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
             if depth < _DEEPEST:
@@ -205,13 +220,14 @@ class _GraphReader:
 
     def _add_weight(self, weight: Any) -> None:
         tensor = Tensor(_element_type(self._onnx, weight.data_type), tuple(weight.dims))
-        self.weights[weight.name] = tensor
-        self.types[weight.name] = tensor.element_type
+        name = _text(weight.name)
+        self.weights[name] = tensor
+        self.types[name] = tensor.element_type
         if weight.data_location == self._onnx.TensorProto.EXTERNAL:
-            entries = {entry.key: entry.value for entry in weight.external_data}
+            entries = {_text(entry.key): _text(entry.value) for entry in weight.external_data}
             self.external.append(
                 ExternalData(
-                    weight.name,
+                    name,
                     entries.get("location", ""),
                     _number(entries.get("offset", "0")) or 0,
                     _number(entries.get("length", "")),
@@ -220,15 +236,17 @@ class _GraphReader:
 
     def _node(self, node: Any, index: int, *, has_branches: bool) -> Node:
         domain = _domain(node.domain)
-        operator = f"{domain}.{node.op_type}" if domain else node.op_type
-        attributes = {attribute.name: value for attribute in node.attribute if (value := self._value(attribute)) != ""}
+        kind = _text(node.op_type)
+        attributes = {
+            _text(attribute.name): value for attribute in node.attribute if (value := self._value(attribute)) != ""
+        }
         self._add_made_type(node, attributes)
         return Node(
-            name=node.name or f"{node.op_type} {index}",
-            operator=operator,
-            since=self._definition(node.op_type, domain),
-            inputs=tuple(node.input),
-            outputs=tuple(node.output),
+            name=_text(node.name) or f"{kind} {index}",
+            operator=f"{domain}.{kind}" if domain else kind,
+            since=self._definition(kind, domain),
+            inputs=tuple(map(_text, node.input)),
+            outputs=tuple(map(_text, node.output)),
             attributes=attributes,
             has_branches=has_branches,
         )
@@ -250,9 +268,9 @@ class _GraphReader:
         tensor = next((attribute.t for attribute in node.attribute if attribute.HasField("t")), None)
         target = attributes.get("to")
         if node.op_type == "Cast" and isinstance(target, int):
-            self.types[node.output[0]] = _element_type(self._onnx, target)
+            self.types[_text(node.output[0])] = _element_type(self._onnx, target)
         elif node.op_type in ("Constant", "ConstantOfShape") and tensor is not None:
-            self.types[node.output[0]] = _element_type(self._onnx, tensor.data_type)
+            self.types[_text(node.output[0])] = _element_type(self._onnx, tensor.data_type)
 
     def _definition(self, operator: str, domain: str) -> int | None:
         if domain:

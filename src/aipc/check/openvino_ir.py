@@ -40,8 +40,8 @@ class IrWeight:
     """A matrix and how it is stored.
 
     `element_type` is the codes' in IR's spelling, such as `i4`. `group_size` counts columns that share one scale: −1
-    is a whole row, None a weight without scales. `is_decompressed_late` says that plugins keep the codes in memory
-    (the `decompression` mark on the last Convert).
+    is a whole row, None a weight without scales; `scales` is how many there are. `is_decompressed_late` says that
+    plugins keep the codes in memory (the `decompression` mark on the last Convert).
     """
 
     name: str
@@ -50,6 +50,7 @@ class IrWeight:
     rows: int
     columns: int
     group_size: int | None
+    scales: int
     has_zero_point: bool
     is_decompressed_late: bool
 
@@ -58,12 +59,9 @@ class IrWeight:
         return self.rows * self.columns
 
     @property
-    def bits(self) -> int:
-        return BITS.get(self.element_type, 32)
-
-    @property
-    def is_symmetric(self) -> bool:
-        return not self.has_zero_point and not self.element_type.startswith("u")
+    def groups(self) -> int:
+        """How many groups share a scale each."""
+        return self.rows if self.group_size in (None, -1, 0) else self.elements // self.group_size
 
     @property
     def label(self) -> str:
@@ -309,6 +307,7 @@ class _Chain:
             rows=rows,
             columns=columns,
             group_size=None if self.scale is None else group_size,
+            scales=_elements(self.document, self.scale),
             has_zero_point=self.zero_point is not None,
             is_decompressed_late=self.is_decompressed_late,
         )

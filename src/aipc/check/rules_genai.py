@@ -83,7 +83,7 @@ def _heads(config: GenaiConfig, facts: OnnxFacts, remedy: str) -> Iterator[Findi
         if node.operator not in _ATTENTIONS:
             continue
         for attribute, key, size in expectations:
-            if node.integer(attribute, size) != size:
+            if size is not None and node.integer(attribute, size) != size:
                 yield failure(
                     "genai/heads",
                     node.name,

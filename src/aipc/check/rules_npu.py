@@ -60,11 +60,17 @@ def _four_bits(weight: IrWeight, remedy: str) -> Iterator[Finding]:
             found=weight.label,
             remedy=remedy,
         )
-    if weight.group_size is None:
-        yield failure("npu/scales", weight.name, expected="a scale for every group", found="none", remedy=remedy)
-    elif weight.element_type == "nf4":
+    if weight.group_size is None or weight.scales != weight.groups:
+        yield failure(
+            "npu/scales",
+            weight.name,
+            expected=f"a scale for each of {weight.groups:,} groups",
+            found=f"{weight.scales:,}",
+            remedy=remedy,
+        )
+    if weight.element_type == "nf4":
         yield from _nf4(weight, remedy)
-    elif weight.group_size != -1:
+    elif weight.group_size is not None and weight.group_size != -1:
         yield from _group(weight, weight.group_size, remedy)
 
 

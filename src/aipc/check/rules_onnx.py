@@ -16,6 +16,7 @@ from aipc.check.report import Finding, failure, note
 
 _PROVIDER_NAMES = {"cpu": "[], which is the CPU", "cuda": '[{"cuda": …}]', "directml": '[{"dml": …}]'}
 _SMALLEST_BLOCK = 16
+_LARGEST_CPU_BLOCK = 256
 _QUANTISED = "com.microsoft.MatMulNBits"
 _BITS = {"cpu": (2, 4, 8), "cuda": (4, 8), "directml": (4, 8)}
 
@@ -43,6 +44,14 @@ def rules(config: GenaiConfig, facts: OnnxFacts, remedies: Remedies) -> Iterator
     for gap in kernel_table("cpu").gaps(facts):
         if not gap.is_type:
             yield gap_failure(gap, "cpu", remedies.onnx("cpu"))
+    for node in facts.of(_QUANTISED):
+        if node.integer("block_size", 0) > _LARGEST_CPU_BLOCK:
+            yield note(
+                "cpu/block-size",
+                node.input(1),
+                expected=f"blocks of up to {_LARGEST_CPU_BLOCK}",
+                found=f"{node.integer('block_size', 0)}, of which ONNX Runtime 1.26 made zeros (microsoft/onnxruntime#28551)",
+            )
     for name in _half_precision(facts):
         yield note(
             "cpu/half-precision",
