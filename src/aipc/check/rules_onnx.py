@@ -50,7 +50,8 @@ def rules(config: GenaiConfig, facts: OnnxFacts, remedies: Remedies) -> Iterator
                 "cpu/block-size",
                 node.input(1),
                 expected=f"blocks of up to {_LARGEST_CPU_BLOCK}",
-                found=f"{node.integer('block_size', 0)}, of which ONNX Runtime 1.26 made zeros (microsoft/onnxruntime#28551)",
+                # https://github.com/microsoft/onnxruntime/issues/28551
+                found=f"{node.integer('block_size', 0)}, for which ONNX Runtime 1.26 computes zeros",
             )
     for name in _half_precision(facts):
         yield note(
