@@ -1,8 +1,8 @@
 """What DirectML asks of a GenAI directory.
 
 Sources: the table of kernels that its provider registers; its GroupQueryAttention, RotaryEmbedding and MatMulNBits in
-ONNX Runtime's core/providers/dml, as of the last release, 1.24.4. ONNX Runtime GenAI captures the graph, and refuses
-a model of which one node would run elsewhere.
+ONNX Runtime's core/providers/dml, as of the last release, 1.24.4. ONNX Runtime GenAI asks for graph capture, and the
+session then refuses a model with control flow, or of which one node would run elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aipc.check.remedies import Remedies
 from aipc.check.report import Finding, failure, note
 from aipc.check.rules_onnx import common_rules, floating_point_ports, gap_failure
 
-NEWEST_OPSET = 21  # that its provider has kernels of
+NEWEST_OPSET = 21  # no kernel that its provider registers is of a later one
 _ATTENTION, _QUANTISED = "com.microsoft.GroupQueryAttention", "com.microsoft.MatMulNBits"
 _KEY, _VALUE, _COS, _SIN = 1, 2, 7, 8
 _IGNORED_INPUTS = {9: "position_ids", 10: "attention_bias", 11: "head_sink", 12: "k_scale", 13: "v_scale"}
