@@ -155,6 +155,13 @@ def test_scales_that_are_too_few_fail_on_the_npu(int4_dir: Path) -> None:
     assert (finding.expected, finding.found) == ("a scale for each of 1,024 groups", "256")
 
 
+def test_weights_in_an_unknown_pattern_do_not_pass_on_the_npu(int4_dir: Path) -> None:
+    edit_xml(int4_dir, 'type="Multiply"', 'type="Divide"')
+    unread = [finding for finding in check(int4_dir, "npu").failures if finding.rule == "npu/unread"]
+    places = {place for finding in unread for place in finding.where}
+    assert places >= LAYER_WEIGHTS | {"openvino_model.xml", "lm_head.weight", "lm_head.weight/zero_point"}
+
+
 def test_a_model_without_state_fails(int4_dir: Path) -> None:
     edit_xml(int4_dir, '"ReadValue"', '"Identity"')
     assert failing(check(int4_dir, "cpu"), "openvino/state").found == "a model without state"

@@ -28,6 +28,7 @@ BITS = {
     **dict.fromkeys(("i32", "u32", "f32"), 32),
     **dict.fromkeys(("i64", "u64", "f64"), 64),
 }
+_QUANTISED = frozenset(name for name, bits in BITS.items() if bits <= 8) - {"boolean"}
 _PASSED_THROUGH = ("Convert", "Reshape", "Unsqueeze", "Squeeze", "Transpose")
 _LONGEST_CHAIN = 16
 _KV_VARIABLE = re.compile(r"past_key_values\.(\d+)\.(key|value)present\.(\d+)\.(key|value)")
@@ -40,8 +41,9 @@ class IrWeight:
     """A matrix and how it is stored.
 
     `element_type` is the codes' in IR's spelling, such as `i4`. `group_size` counts columns that share one scale: −1
-    is a whole row, None a weight without scales; `scales` is how many there are. `is_decompressed_late` says that
-    plugins keep the codes in memory (the `decompression` mark on the last Convert).
+    is a whole row, None a weight without scales; `scales` is how many there are, `zero_point` the name of their
+    constant. `is_decompressed_late` says that plugins keep the codes in memory (the `decompression` mark on the last
+    Convert).
     """
 
     name: str
@@ -51,12 +53,16 @@ class IrWeight:
     columns: int
     group_size: int | None
     scales: int
-    has_zero_point: bool
+    zero_point: str | None
     is_decompressed_late: bool
 
     @property
     def elements(self) -> int:
         return self.rows * self.columns
+
+    @property
+    def has_zero_point(self) -> bool:
+        return self.zero_point is not None
 
     @property
     def groups(self) -> int:
@@ -99,6 +105,8 @@ class Constant:
     """Where a constant lies in the .bin; sizes in bytes. `expected_bytes` follows from type and shape."""
 
     name: str
+    element_type: str
+    elements: int
     offset: int
     size_bytes: int
     expected_bytes: int | None
@@ -118,6 +126,16 @@ class IrFacts:
 
     def of_role(self, role: Role) -> tuple[IrWeight, ...]:
         return tuple(weight for weight in self.weights if weight.role == role)
+
+    @property
+    def unread(self) -> tuple[Constant, ...]:
+        """Quantised constants of which no weight here is made: a pattern that is not understood."""
+        read = {name for weight in self.weights for name in (weight.name, weight.zero_point)}
+        return tuple(
+            constant
+            for constant in self.constants
+            if constant.element_type in _QUANTISED and constant.elements > 1 and constant.name not in read
+        )
 
 
 def read_ir(directory: Path) -> IrFacts:
@@ -151,6 +169,8 @@ def _constant(document: IrDocument, layer: Layer) -> Constant:
     bits = BITS.get(layer.data.get("element_type", ""))
     return Constant(
         name=layer.name,
+        element_type=layer.data.get("element_type", ""),
+        elements=count,
         offset=_count(document, layer, "offset"),
         size_bytes=_count(document, layer, "size"),
         expected_bytes=None if bits is None else -(-count * bits // 8),
@@ -308,7 +328,7 @@ class _Chain:
             columns=columns,
             group_size=None if self.scale is None else group_size,
             scales=_elements(self.document, self.scale),
-            has_zero_point=self.zero_point is not None,
+            zero_point=None if self.zero_point is None else self.zero_point.name,
             is_decompressed_late=self.is_decompressed_late,
         )
 

@@ -29,11 +29,28 @@ def rules(facts: IrFacts, remedies: Remedies) -> Iterator[Finding]:
     remedy = remedies.openvino(
         columns=(weight.columns for weight in linear), elements=sum(weight.elements for weight in linear)
     )
+    yield from _understood(facts, remedy)
     for weight in facts.weights:
         yield from _format(weight, remedy)
     yield from _ratio(linear, remedy)
     yield from _cache(facts, remedy)
     yield from _limits(facts)
+
+
+def _understood(facts: IrFacts, remedy: str) -> Iterator[Finding]:
+    """Nothing passes whose weights could not be looked at."""
+    if not facts.of_role("linear"):
+        yield failure(
+            "npu/unread", XML_FILE, expected="weight matrices in the layers", found="none that is known", remedy=remedy
+        )
+    for constant in facts.unread:
+        yield failure(
+            "npu/unread",
+            constant.name,
+            expected="codes → Convert → (Subtract) → Multiply → (Reshape) → Convert → MatMul or Gather",
+            found=f"{constant.element_type} in another pattern",
+            remedy=remedy,
+        )
 
 
 def _format(weight: IrWeight, remedy: str) -> Iterator[Finding]:
