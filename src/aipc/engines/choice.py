@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from aipc.engines.onnx_device import kind_of
+from aipc.engines.onnx_device import found_device, kind_of
 from aipc.errors import EngineError, UsageError
+from aipc.onnx_import import import_genai
 from aipc.quoting import quoted
 from aipc.target import FORMATS, ONNX_DEVICES, Target, target_of
 
@@ -17,8 +18,8 @@ _ONNX_ALONE = tuple(device for device in ONNX_DEVICES if device != "cpu")
 def chosen_engine(engine: str | None, *, device: str, properties: Mapping[str, str]) -> str | None:
     """The engine that `engine` and `device` ask for, None where they leave it to the model.
 
-    Raises `UsageError` for an unknown one, or when engine, device and properties contradict each other, and
-    `DeviceError` for a device that the ONNX engine does not know.
+    Raises `UsageError` for an unknown one, or when engine, device and properties contradict each other; for the ONNX
+    engine, whose conversion would else come first, `MissingPackageError` and `DeviceError` as its `load` does.
     """
     if engine is not None and engine not in FORMATS:
         raise UsageError(f"--engine {engine}", expected=" or ".join(FORMATS), found=repr(engine))
@@ -31,9 +32,9 @@ def chosen_engine(engine: str | None, *, device: str, properties: Mapping[str, s
             )
         engine = "onnx"
     if engine == "onnx":
-        kind_of(device)
         if properties:
             raise UsageError("--ov-config", expected="the openvino engine", found="the onnx engine")
+        found_device(import_genai(kind_of(device)), device)
     return engine
 
 

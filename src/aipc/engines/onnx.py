@@ -15,7 +15,7 @@ from typing import Any
 from aipc.engines import Capabilities, LoadOptions, Sampling, Step
 from aipc.engines.onnx_device import OnnxDevice, found_device, kind_of
 from aipc.engines.onnx_directory import MODEL_FILE, OnnxDirectory, read_directory
-from aipc.engines.onnx_generation import PREFILL_CHUNK_TOKENS, Generation, chunks
+from aipc.engines.onnx_generation import Generation, chunks
 from aipc.engines.request import checked_request
 from aipc.engines.runs import Run, runs
 from aipc.errors import DeviceError, EngineError, UsageError
@@ -129,7 +129,7 @@ class OnnxSession:
         self._genai = genai
         self._model: Any = model
         self._vocabulary_tokens = directory.vocabulary_tokens
-        self._extends_prompts = device.extends_prompts
+        self._prefill_chunk_tokens = device.prefill_chunk_tokens
         self._rope_switch_tokens = options.rope_switch_tokens
         self._generation: Generation | None = None
         self._turn = Lock()  # held while the device computes
@@ -203,7 +203,7 @@ class OnnxSession:
     def _chunk_tokens(self, prompt_tokens: int) -> int | None:
         """None is in one go: a longrope model chooses its factors by the total length, which a first chunk hides."""
         is_long = self._rope_switch_tokens is not None and prompt_tokens > self._rope_switch_tokens
-        return PREFILL_CHUNK_TOKENS if self._extends_prompts and not is_long else None
+        return None if is_long else self._prefill_chunk_tokens
 
     def warm_up(self) -> None:
         """Generate two tokens and forget them. Does nothing while a stream is open or the device is busy anyway."""

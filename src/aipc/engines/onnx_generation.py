@@ -12,8 +12,6 @@ from typing import Any
 from aipc.engines import Sampling
 from aipc.engines.onnx_request import search_options
 
-PREFILL_CHUNK_TOKENS = 256
-
 
 class Generation:
     """One request on a KV cache of its own, which is as long as prompt and answer together."""
