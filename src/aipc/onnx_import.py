@@ -45,4 +45,6 @@ def import_genai(device: str = "cpu") -> Any:
 
 
 def _first_install(device: str) -> str:
-    return INSTALL[device].rpartition("then ")[2]
+    """Where no such package is there yet. DirectML is only on Windows, as the next error says."""
+    kind = "cpu" if device == "directml" and sys.platform != "win32" else device
+    return INSTALL[kind].rpartition("then ")[2]
