@@ -280,9 +280,7 @@ def recomputed(model: NumpyModel, prompt: list[int], tokens: int) -> tuple[list[
 
 
 @pytest.mark.parametrize("prompt_tokens", [50, 63, 64, 65, 130])
-def test_longrope_is_recomputed_where_the_factors_change(
-    longrope: tuple[Path, NumpyModel], prompt_tokens: int
-) -> None:
+def test_longrope_is_recomputed_where_the_factors_change(longrope: tuple[Path, NumpyModel], prompt_tokens: int) -> None:
     model_dir, numpy_model = longrope
     prompt = [5 + i % 400 for i in range(prompt_tokens)]
     expected, logprobs = recomputed(numpy_model, prompt, 20)

@@ -1,4 +1,4 @@
-"""The embedded model as an ONNX Runtime GenAI directory: the same text by every engine, and by a program without aipc."""
+"""The embedded model as an ONNX Runtime GenAI directory: the same text by every engine, and without aipc."""
 
 from __future__ import annotations
 
