@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -11,6 +12,8 @@ from typing import Any
 from aipc.errors import MissingPackageError
 
 NAME = "onnxruntime_genai"
+_BEFORE_THE_MESSAGE = re.compile(r".*\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_LONGEST_MESSAGE = 300  # characters
 # One name to import, three packages that offer it: they cannot be installed beside each other.
 INSTALL = {
     "cpu": 'pip install "aipc[onnx]"',
@@ -48,3 +51,11 @@ def _first_install(device: str) -> str:
     """Where no such package is there yet. DirectML is only on Windows, as the next error says."""
     kind = "cpu" if device == "directml" and sys.platform != "win32" else device
     return INSTALL[kind].rpartition("then ")[2]
+
+
+def first_useful_line(error: BaseException) -> str:
+    """What ONNX Runtime's error text says, without the source positions and the code that stand before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = _BEFORE_THE_MESSAGE.sub("", next(iter(lines), "")).strip()
+    shown = text or next(iter(lines), "") or type(error).__name__
+    return shown if len(shown) <= _LONGEST_MESSAGE else f"{shown[: _LONGEST_MESSAGE - 1]}…"

@@ -21,6 +21,7 @@ from aipc.engines import LoadOptions, Sampling
 from aipc.engines import onnx as engine
 from aipc.errors import ContextLengthError, EmptyPromptError, EngineError, MissingPackageError, UsageError
 from aipc.graph.numpy import NumpyModel
+from aipc.onnx_import import first_useful_line
 from aipc.quant.recipe import Recipe
 from aipc.target import target_of
 
@@ -256,6 +257,55 @@ def test_nothing_is_printed(model_dir: Path, capfd: pytest.CaptureFixture[str]) 
     with engine.load(model_dir, "cpu", OPTIONS) as session:
         ids(session, max_tokens=3)
     assert capfd.readouterr() == ("", "")
+
+
+def change_config(model_dir: Path, tmp_path: Path, **sections: dict[str, object]) -> Path:
+    copy = shutil.copytree(model_dir, tmp_path / "changed")
+    config = json.loads((copy / "genai_config.json").read_text(encoding="utf-8"))
+    for name, values in sections.items():
+        section = config["model"] if name == "model" else config["model"]["decoder"][name]
+        section.update(values)
+    (copy / "genai_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return copy
+
+
+def test_what_genai_refuses_is_an_error_of_one_line_and_no_log(
+    model_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(EngineError, match="Unsupported model_type") as refused:
+        engine.load(change_config(model_dir, tmp_path, model={"type": "unheard-of"}), "cpu", OPTIONS)
+    assert "\n" not in str(refused.value.found)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "sections", [{"model": {"vocab_size": 10**6}}, {"outputs": {"logits": "present.0.key"}}], ids=["sizes", "names"]
+)
+def test_a_config_that_contradicts_the_graph_fails_in_the_open(
+    model_dir: Path, tmp_path: Path, sections: dict[str, dict[str, object]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        engine.load(change_config(model_dir, tmp_path, **sections), "cpu", OPTIONS) as session,
+        pytest.raises(EngineError, match=r"CPU failed while generating: found (Invalid|Got invalid)"),
+    ):
+        ids(session, max_tokens=2)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "/a/tensor.cc:76 static f(int) [ONNXRuntimeError] : 1 : FAIL : tensor.cc:57 Shape is -1\n\n",
+            "tensor.cc:57 Shape is -1",
+        ),
+        ("max_length (9) is too long", "max_length (9) is too long"),
+        ("", "RuntimeError"),
+        ("x" * 1000, "x" * 299 + "…"),
+    ],
+)
+def test_the_useful_part_of_a_message_is_shown(text: str, line: str) -> None:
+    assert first_useful_line(RuntimeError(text)) == line
 
 
 # LongRoPE: short factors up to 64 tokens, long ones beyond.

@@ -19,7 +19,7 @@ from aipc.engines.onnx_generation import Generation, chunks
 from aipc.engines.request import checked_request
 from aipc.engines.runs import Run, runs
 from aipc.errors import DeviceError, EngineError, UsageError
-from aipc.onnx_import import import_genai
+from aipc.onnx_import import first_useful_line, import_genai
 
 __all__ = ["MODEL_FILE", "OnnxSession", "import_packages", "load", "name"]
 
@@ -28,6 +28,7 @@ name = "onnx"
 WARM_UP_IDS = (0, 0)  # more than one token: a prompt's kernels are others than a single token's
 # GenAI computes a model of the first type anew at 4097 tokens, by its name; `runs` does so where the model needs it.
 _REWINDS, _PLAIN = "phi3", "llama"
+_FATAL = 4  # ONNX Runtime's level of logging
 
 # GenAI opens one DirectML adapter for the life of the process: a second one would be the first again, in silence.
 _opened_adapters: dict[str, OnnxDevice] = {}
@@ -90,6 +91,7 @@ def _check_only_adapter(device: OnnxDevice) -> None:
 
 def _config(genai: Any, directory: OnnxDirectory, device: OnnxDevice) -> Any:
     config = genai.Config(str(directory.path))
+    config.overlay(json.dumps({"model": _changes(directory)}))
     config.clear_providers()
     if device.kind != "cpu":
         config.append_provider(device.provider)
@@ -97,9 +99,13 @@ def _config(genai: Any, directory: OnnxDirectory, device: OnnxDevice) -> Any:
             config.set_provider_option(device.provider, key, value)
         if device.index is not None:
             config.set_provider_option(device.provider, device.index_option, str(device.index))
-    if directory.model_type == _REWINDS:
-        config.overlay(json.dumps({"model": {"type": _PLAIN}}))
     return config
+
+
+def _changes(directory: OnnxDirectory) -> dict[str, object]:
+    quiet = {"session_options": {"log_severity_level": _FATAL}}  # what is an error is raised, and need not be logged
+    plain = {"type": _PLAIN} if directory.model_type == _REWINDS else {}
+    return {"decoder": quiet, **plain}
 
 
 @contextmanager
@@ -107,8 +113,7 @@ def _engine_errors(what: str, *, try_next: str | None = None) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise EngineError(what, found=next(iter(lines), type(error).__name__), try_next=try_next) from error
+        raise EngineError(what, found=first_useful_line(error), try_next=try_next) from error
 
 
 class OnnxSession:
