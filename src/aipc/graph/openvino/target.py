@@ -40,7 +40,7 @@ class OpenVinoTarget:
             raise RecipeError(
                 f"--group-size {scheme.group_size}",
                 expected="INT8 with one scale a row for an OpenVINO directory",
-                try_next="leave --group-size out",
+                try_next="leave --group-size out, or use it with --weights int4",
             )
         return scheme
 
