@@ -57,6 +57,15 @@ def test_a_checkpoint_is_converted_once_for_each_engine(aipc: Aipc, tiny_checkpo
     assert [model.name for model in models()] == names[:1]
 
 
+@pytest.mark.parametrize(("device", "option"), [("cpu", ""), ("cuda", " --device cuda")])
+def test_convert_tells_the_command_that_runs_the_result(
+    aipc: Aipc, tiny_checkpoint_dir: Path, tmp_path: Path, device: str, option: str
+) -> None:
+    words = ("--to", "onnx", "--device", device, "--weights", "int8")
+    result = aipc("convert", tiny_checkpoint_dir, tmp_path / "out", *words)
+    assert f'aipc run -m {tmp_path / "out"}{option} "' in result.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

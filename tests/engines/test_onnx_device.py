@@ -112,7 +112,7 @@ def test_genai_is_told_the_provider_its_adapter_and_the_directorys_options(
     assert [one.device for one in (by_directml, by_cuda, by_cpu)] == ["DIRECTML.1", "CUDA.0", "CPU"]
     assert [one.device_name for one in (by_directml, by_cuda)] == [ADAPTERS[1], "NVIDIA GeForce RTX 4060"]
     # DirectML takes a prompt whole; the others in pieces.
-    assert [one._chunk_tokens(60) for one in (by_directml, by_cuda, by_cpu)] == [None, 1024, 64]
+    assert [one._chunk_tokens(60) for one in (by_directml, by_cuda, by_cpu)] == [None, 1024, 128]
 
 
 def test_a_device_other_than_the_one_asked_for_is_an_error(

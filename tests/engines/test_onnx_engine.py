@@ -181,7 +181,7 @@ def test_closing_from_another_thread_stops_a_long_prompt_between_its_pieces(mode
         with pytest.raises(EngineError, match="closed"):
             next(session.stream([5] * 200, Sampling(max_tokens=2)))
     closing.join()
-    assert pieces == [64]
+    assert pieces == [128]
 
 
 def test_a_second_stream_is_refused_while_one_is_open(session: engine.OnnxSession) -> None:
@@ -369,7 +369,7 @@ def test_genai_does_not_compute_a_longrope_model_anew_on_its_own(tmp_path: Path)
         options = LoadOptions(context_tokens=4352, rope_switch_tokens=4096)
         with engine.load(model_dir, "cpu", options) as session:
             assert ids(session, prompt, max_tokens=5) == expected
-    assert appended == [64] * 63 + [63, 4097]
+    assert appended == [128] * 31 + [127, 4097]
 
 
 # Other programs.

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         display.end()
         print(json.dumps(_as_json(conversion)) if arguments.json else conversion.path)
         if not arguments.json:
-            display.note(_summary(conversion))
+            display.note(_summary(conversion, arguments.device))
     return 0
 
 
@@ -82,12 +82,13 @@ def _as_json(conversion: Conversion) -> dict[str, object]:
     }
 
 
-def _summary(conversion: Conversion) -> str:
+def _summary(conversion: Conversion, device: str | None) -> str:
     plan = conversion.plan
+    option = "" if device in (None, "cpu") else f" --device {device}"
     return (
         f"{plan.label}: {plan.parameters / 1e6:,.1f} M weights at {plan.bits_per_weight:.2f} bits, "
         f"{conversion.manifest.size_bytes / 1e6:,.1f} MB, {conversion.seconds:.1f} s\n"
-        f'next: aipc run -m {quoted(conversion.path)} "Can you introduce yourself?"'
+        f'next: aipc run -m {quoted(conversion.path)}{option} "Can you introduce yourself?"'
     )
 
 

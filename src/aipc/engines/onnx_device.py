@@ -45,10 +45,10 @@ class OnnxDevice:
     def prefill_chunk_tokens(self) -> int | None:
         """How many tokens of a prompt are computed at a time; None is all.
 
-        DirectML's attention adds to a cache that is not empty one token alone. On a CPU pieces of 64 took as long
-        together as the whole; other threads run between them.
+        DirectML's attention adds to a cache that is not empty one token alone. Between pieces other threads
+        run; on two cores at Phi-3-mini's width pieces of 128 took 1 % longer than larger ones, and pieces of 64 6 %.
         """
-        return {"cpu": 64, "cuda": 1024}.get(self.kind)
+        return {"cpu": 128, "cuda": 1024}.get(self.kind)
 
 
 def kind_of(device: str) -> str:
