@@ -1,7 +1,10 @@
-"""Time `aipc convert` against `optimum-cli export openvino`: whole processes, the same checkpoint and recipe.
+"""Time `aipc convert` against the tool of each format: whole processes, the same checkpoint and recipe.
 
     python benchmarks/convert.py --layers 4 --weights int4 --group-size 128 --sym --ratio 1.0 \
         [--peer PATH_TO_optimum-cli] [--repeat 3] [--cold]
+    python benchmarks/convert.py --to onnx --layers 8 [--peer PYTHON_WITH_onnxruntime_genai_AND_torch]
+
+For OpenVINO the peer is `optimum-cli export openvino`, for ONNX `python -m onnxruntime_genai.models.builder`.
 
 Prints one JSON document; progress goes to stderr. README.md beside this file says what the fields mean.
 """
@@ -25,11 +28,11 @@ from ir import constant_bytes
 from process import Run, run
 
 COPY_BLOCK_BYTES = 8 << 20
-RECIPE = ("layers", "dtype", "weights", "group_size", "sym", "ratio")
+RECIPE = ("to", "layers", "dtype", "weights", "group_size", "sym", "ratio")
 
 
 def aipc_command(recipe: argparse.Namespace, source: Path, out: Path) -> list[str]:
-    command = [recipe.aipc, "convert", str(source), str(out), "--weights", recipe.weights]
+    command = [recipe.aipc, "convert", str(source), str(out), "--weights", recipe.weights, "--to", recipe.to]
     if recipe.weights == "int4":
         command += ["--group-size", str(recipe.group_size), "--ratio", str(recipe.ratio)]
     if recipe.weights != "fp16":
@@ -38,7 +41,11 @@ def aipc_command(recipe: argparse.Namespace, source: Path, out: Path) -> list[st
 
 
 def peer_command(recipe: argparse.Namespace, source: Path, out: Path) -> list[str]:
-    """Asymmetric is the peer's default and has no flag of its own there."""
+    """Asymmetric is optimum-cli's default and has no flag of its own there."""
+    if recipe.to == "onnx":
+        command = [recipe.peer, "-m", "onnxruntime_genai.models.builder", "-i", str(source), "-o", str(out)]
+        command += ["-p", recipe.weights, "-e", "cpu", "-c", str(out / "cache"), "--extra_options"]
+        return [*command, f"block_size={recipe.group_size}", f"int4_is_symmetric={str(recipe.sym).lower()}"]
     command = [recipe.peer, "export", "openvino", "--model", str(source)]
     command += ["--task", "text-generation-with-past", "--weight-format", recipe.weights]
     if recipe.weights == "int4":
@@ -87,7 +94,7 @@ def _document(recipe: argparse.Namespace, *, source: Path, runs: dict, outputs: 
         "recipe": {key: getattr(recipe, key) for key in RECIPE},
         "machine": machine(),
         "versions": {"aipc": own_versions(), "peer": versions_of(recipe.peer) if recipe.peer else None},
-        "peer_missing": None if recipe.peer else "no optimum-cli on PATH and none given with --peer",
+        "peer_missing": None if recipe.peer else "none given with --peer",
         "source_bytes": sum(path.stat().st_size for path in source.iterdir()),
         "runs": runs,
         "medians": medians,
@@ -132,7 +139,7 @@ def _output(out: Path) -> dict:
         "files": files,
         "total_bytes": sum(files.values()),
         # An exporter has been seen to ignore its precision in silence: what is in the file, by element type.
-        "constant_bytes": constant_bytes(out / "openvino_model.xml"),
+        "constant_bytes": constant_bytes(out / "openvino_model.xml") if (out / "openvino_model.xml").exists() else None,
     }
 
 
@@ -176,6 +183,7 @@ def _remove(out: Path) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time a conversion against optimum-cli's.")
+    parser.add_argument("--to", choices=("openvino", "onnx"), default="openvino")
     parser.add_argument("--layers", type=int, default=4, help="of the made-up checkpoint (default: 4)")
     parser.add_argument("--dtype", choices=("bfloat16", "float16"), default="bfloat16")
     parser.add_argument("--weights", choices=("fp16", "int8", "int4"), default="int4")
@@ -186,10 +194,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--cold", action="store_true", help="drop the source from the page cache before each run")
     parser.add_argument("--aipc", default=_beside_python("aipc"), help="the aipc command (default: this Python's)")
-    parser.add_argument("--peer", default=shutil.which("optimum-cli"), help="the optimum-cli command")
+    parser.add_argument("--peer", help="the optimum-cli command (the one on PATH), or for onnx a Python")
     default_cache = Path(tempfile.gettempdir()) / "aipc-benchmarks"
     parser.add_argument("--cache", type=Path, default=default_cache, help=f"work folder (default: {default_cache})")
     recipe = parser.parse_args()
+    if recipe.peer is None and recipe.to == "openvino":
+        recipe.peer = shutil.which("optimum-cli")
     for command in filter(None, (recipe.aipc, recipe.peer)):
         if shutil.which(command) is None:
             parser.error(f"no such command: {command}")

@@ -12,6 +12,7 @@ from aipc.checkpoint import Checkpoint
 from aipc.graph.numpy import NumpyModel
 from aipc.plan import make_plan
 from aipc.quant.recipe import Recipe
+from aipc.target import Target
 
 EXACT = {
     "INFERENCE_PRECISION_HINT": "f32",
@@ -46,10 +47,10 @@ class OpenVinoModel:
         return self._request.infer(inputs)["logits"][0].copy()
 
 
-def reference(checkpoint_dir: Path, recipe: Recipe) -> NumpyModel:
+def reference(checkpoint_dir: Path, recipe: Recipe, target: Target | None = None) -> NumpyModel:
     """NumPy on the dequantised weights that `recipe` makes of a checkpoint."""
     with Checkpoint(checkpoint_dir) as checkpoint:
-        plan = make_plan(checkpoint, recipe)
+        plan = make_plan(checkpoint, recipe, target)
         weights = {}
         for planned in plan.weights:
             weight, scheme = planned.use.weight, planned.scheme

@@ -14,7 +14,7 @@ from tiny_tokenizer import write_tokenizer
 
 from aipc.conversion import convert
 from aipc.errors import AipcError, ModelNotFoundError, StoreError, UsageError
-from aipc.graph.openvino.bin import BLOCK_ELEMENTS
+from aipc.graph.data_file import BLOCK_ELEMENTS
 from aipc.plan import Plan
 from aipc.store import MANIFEST, read_manifest, resolve, verify
 
@@ -69,8 +69,8 @@ def test_small_blocks_and_side_files_on_disk_give_the_same_bytes(
     # 160 columns are 5 groups of 32, so that a block of one row would end within a byte of zero points.
     checkpoint = write_checkpoint(tmp_path / "checkpoint", hidden_size=160, vocab_size=511, intermediate_size=96)
     whole = convert(checkpoint, tmp_path / "whole", **recipe).manifest.files["openvino_model.bin"]
-    monkeypatch.setattr("aipc.graph.openvino.bin.BLOCK_ELEMENTS", 500)
-    monkeypatch.setattr("aipc.graph.openvino.bin._KEPT_BYTES", 64)
+    monkeypatch.setattr("aipc.graph.data_file.BLOCK_ELEMENTS", 500)
+    monkeypatch.setattr("aipc.graph.data_file._KEPT_BYTES", 64)
     small = convert(checkpoint, tmp_path / "small", **recipe)
     assert small.manifest.files["openvino_model.bin"] == whole
     assert written(tmp_path / "small") == written(tmp_path / "whole")

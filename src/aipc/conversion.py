@@ -1,22 +1,19 @@
-"""From a checkpoint to an OpenVINO directory that is absent or whole."""
+"""From a checkpoint to a converted directory that is absent or whole."""
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 from aipc.checkpoint import Checkpoint
 from aipc.config import ConfigFile
-from aipc.errors import StoreError, UsageError
-from aipc.graph.openvino import Ir, OpenVinoGraph
-from aipc.graph.openvino.bin import write_bin
+from aipc.errors import UsageError
+from aipc.graph.data_file import write_data
 from aipc.graph.openvino.tokenizer_json import check_tokenizer
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
@@ -33,8 +30,7 @@ from aipc.store import (
     usual_weights,
     writing,
 )
-
-WEIGHTS_FILE = "openvino_model.bin"
+from aipc.target import Drawing, Target, target_of
 
 # Travel with the weights, so that any tokenizer library finds what it knows. Never *.py.
 _COMPANIONS = (
@@ -50,7 +46,6 @@ _COMPANIONS = (
     "merges.txt",
     "tokenizer.model",
 )
-_TOKENIZER_IR_FACTOR = 3  # the two tokenizer IRs take up to about this many times tokenizer.json
 
 
 @dataclass(frozen=True)
@@ -63,17 +58,21 @@ class Conversion:
     seconds: float
 
 
-def plan_conversion(source: str | Path, recipe: Recipe, *, progress: Progress = silent) -> Plan:
+def plan_conversion(
+    source: str | Path, recipe: Recipe, target: Target | None = None, *, progress: Progress = silent
+) -> Plan:
     """What `convert` would do. Downloads a hub checkpoint; writes nothing else."""
     directory, _ = local_checkpoint(resolve(source), progress)
     with Checkpoint(directory) as checkpoint:
-        return make_plan(checkpoint, recipe)
+        return make_plan(checkpoint, recipe, target)
 
 
 def convert(
     source: str | Path,
     destination: str | Path,
     *,
+    to: str = "openvino",
+    device: str | None = None,
     weights: str | None = None,
     group_size: int | None = None,
     ratio: float = 1.0,
@@ -82,9 +81,10 @@ def convert(
     force: bool = False,
     progress: Progress = silent,
 ) -> Conversion:
-    """Quantise a checkpoint and write it as an OpenVINO directory.
+    """Quantise a checkpoint and write it as an OpenVINO directory, or as one of ONNX Runtime GenAI.
 
-    `source` is a checkpoint directory, a hub id, or "guide" for the embedded model; the other arguments are those of
+    `source` is a checkpoint directory, a hub id, or "guide" for the embedded model. `to` is "openvino" or "onnx",
+    which needs `aipc[onnx]` and a `device`: "cpu" (None), "directml" or "cuda". The other arguments are those of
     `Recipe`, where `weights` None is "int4", and "int8" for the guide. `force` replaces a converted model at
     `destination`. Raises a leaf of `AipcError`; then nothing is left at `destination` that was not there before.
 
@@ -94,8 +94,9 @@ def convert(
     any other moment it is a `WeightError`, and in both cases nothing half-made is visible.
     """
     recipe = Recipe(usual_weights(source) if weights is None else weights, group_size, ratio, symmetric, all_layers)
+    target = target_of(to, device)
     directory, origin = local_checkpoint(resolve(source), progress)
-    return write_model(directory, origin, Path(destination), recipe, force=force, progress=progress)
+    return write_model(directory, origin, Path(destination), recipe, target=target, force=force, progress=progress)
 
 
 def local_checkpoint(source: Source, progress: Progress) -> tuple[Path, Origin]:
@@ -119,6 +120,7 @@ def write_model(
     destination: Path,
     recipe: Recipe,
     *,
+    target: Target | None = None,
     force: bool = False,
     wait_s: float = 0.0,
     progress: Progress = silent,
@@ -129,26 +131,27 @@ def write_model(
     begun = time.perf_counter()
     _refuse_source_inside(destination, checkpoint_dir)
     with Checkpoint(checkpoint_dir) as checkpoint:
-        plan = make_plan(checkpoint, recipe)
+        plan = make_plan(checkpoint, recipe, target)
         check_tokenizer(checkpoint.path)  # its conversion comes last, and shall not cost all the work before
-        ir = _graph(plan)
-        needed_bytes = ir.bin_bytes + len(ir.xml) + _companion_bytes(checkpoint.path)
+        drawing = plan.target.draw(plan, checkpoint)
+        needed_bytes = drawing.data_bytes + drawing.graph_bytes + drawing.tokenizer_bytes
+        needed_bytes += _companion_bytes(checkpoint.path)
         with writing(destination, needed_bytes=needed_bytes, force=force, wait_s=wait_s) as task:
-            hasher = _write_weights(task.directory, ir, checkpoint, plan, progress)
-            (task.directory / "openvino_model.xml").write_text(ir.xml, encoding="utf-8")
+            hasher = _write_weights(task.directory, drawing, checkpoint, plan, progress)
+            drawing.write_graph(task.directory)
             _copy_companions(checkpoint, task.directory)
             with ThreadPoolExecutor(1) as beside:  # reading back keeps one core busy, Python another
-                tokenizer = beside.submit(_write_tokenizer, checkpoint.path, task.directory)
-                record = task.check(WEIGHTS_FILE, hasher, progress=at_stage(progress, "verify"))
+                tokenizer = beside.submit(drawing.write_tokenizer, task.directory)
+                record = task.check(plan.target.data_file, hasher, progress=at_stage(progress, "verify"))
                 progress("tokenizer", 0, 0)
                 tokenizer.result()
             manifest = Manifest(
                 origin=origin,
-                recipe=recipe.as_json(),
+                recipe=plan.recipe_json,
                 model_type=checkpoint.config.text("model_type"),
                 context_tokens=plan.architecture.context_tokens,
                 weight_bytes_per_token=plan.weight_bytes_per_token,
-                files={WEIGHTS_FILE: record},
+                files={plan.target.data_file: record},
             )
             written = task.commit(manifest)
         return Conversion(task.destination, plan, written, time.perf_counter() - begun)
@@ -165,18 +168,22 @@ def _refuse_source_inside(destination: Path, checkpoint_dir: Path) -> None:
         )
 
 
-def _graph(plan: Plan) -> Ir:
-    graph = OpenVinoGraph(plan.schemes)
-    plan.architecture.describe(graph)
-    return graph.finish(name="aipc", notes={"version": metadata.version("aipc"), "recipe": plan.recipe.label})
-
-
-def _write_weights(directory: Path, ir: Ir, checkpoint: Checkpoint, plan: Plan, progress: Progress) -> FileHasher:
-    hasher = FileHasher(ir.bin_bytes)
+def _write_weights(
+    directory: Path, drawing: Drawing, checkpoint: Checkpoint, plan: Plan, progress: Progress
+) -> FileHasher:
+    hasher = FileHasher(drawing.data_bytes)
     total_bytes = sum(checkpoint.stored(planned.use.weight).size_bytes for planned in plan.weights)
     advance = _counter(progress, "quantise", total_bytes)
-    with (directory / WEIGHTS_FILE).open("wb", buffering=0) as file:
-        write_bin(file, ir, checkpoint, threads=plan.threads, wrote=hasher.update, advance=advance)
+    with (directory / plan.target.data_file).open("wb", buffering=0) as file:
+        write_data(
+            file,
+            drawing.regions,
+            drawing.data_bytes,
+            checkpoint,
+            threads=plan.threads,
+            wrote=hasher.update,
+            advance=advance,
+        )
     return hasher
 
 
@@ -193,8 +200,7 @@ def _counter(progress: Progress, stage: str, total_bytes: int) -> Callable[[int]
 
 def _companion_bytes(directory: Path) -> int:
     present = [directory / name for name in _COMPANIONS if (directory / name).is_file()]
-    sizes = {file.name: file.stat().st_size for file in present}
-    return sum(sizes.values()) + _TOKENIZER_IR_FACTOR * sizes.get("tokenizer.json", 0)
+    return sum(file.stat().st_size for file in present)
 
 
 def _copy_companions(checkpoint: Checkpoint, directory: Path) -> None:
@@ -218,14 +224,3 @@ def _ease_for_others(source: Path, file: Path) -> None:
         values["rope_scaling"] = {**scaling, "type": "longrope"}
     if values != before:
         file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_tokenizer(source: Path, directory: Path) -> None:
-    from aipc.graph.openvino.tokenizer import write_openvino_tokenizer
-
-    try:
-        write_openvino_tokenizer(source, directory)
-    except RuntimeError as error:  # OpenVINO's writer failed, and does not say at what
-        if shutil.disk_usage(directory).free < _companion_bytes(source):
-            raise OSError(errno.ENOSPC, str(error)) from error
-        raise StoreError(f"{directory} cannot be written: {error}") from error

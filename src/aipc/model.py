@@ -9,17 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from types import ModuleType, TracebackType
+from types import TracebackType
 
 from aipc.answer import Answer
 from aipc.chat import Chat, Message
 from aipc.devices.known import NotAvailable
 from aipc.engines import Capabilities, LoadOptions, Sampling, Session
-from aipc.errors import ContextLengthError, EmptyPromptError, EngineError, TemplateError, UsageError
+from aipc.engines.choice import chosen_engine, engine_of, target_for
+from aipc.errors import ContextLengthError, EmptyPromptError, TemplateError, UsageError
 from aipc.progress import Progress, silent
 from aipc.prompt import Prompt, checked_messages, checked_stops, checked_text
 from aipc.quant.recipe import Recipe
-from aipc.quoting import quoted
 from aipc.ready import ReadyModel, ready_model
 from aipc.store import usual_weights
 from aipc.tokenizer.streaming import StopStrings
@@ -32,6 +32,7 @@ def load(
     model: str | Path | None = None,
     *,
     device: str = "cpu",
+    engine: str | None = None,
     weights: str | None = None,
     group_size: int | None = None,
     ratio: float = 1.0,
@@ -44,15 +45,18 @@ def load(
 
     `model` is a converted directory, a stored model's name, a checkpoint directory or a Hugging Face id; None and
     "guide" are the embedded model. A checkpoint is converted into the store first, by the recipe that `weights` to
-    `all_layers` describe (see `aipc.convert`). `properties` go to the engine. Raises a leaf of `AipcError`.
+    `all_layers` describe (see `aipc.convert`), for the `engine` "openvino" or "onnx"; None is the one that the model
+    was converted for or that alone has the device ("directml", "cuda"), and else OpenVINO. `properties` go to OpenVINO.
+    Raises a leaf of `AipcError`.
     """
     recipe = Recipe(usual_weights(model) if weights is None else weights, group_size, ratio, symmetric, all_layers)
-    _check_target(device, properties)
-    ready = ready_model(model, recipe, progress=progress)
-    return load_ready(ready, device=device, properties=properties or {}, progress=progress)
+    _check_types(device, properties)
+    engine = chosen_engine(engine, device=device, properties=properties or {})
+    ready = ready_model(model, recipe, target_for(engine, device), progress=progress)
+    return load_ready(ready, device=device, engine=engine, properties=properties or {}, progress=progress)
 
 
-def _check_target(device: object, properties: object) -> None:
+def _check_types(device: object, properties: object) -> None:
     if not isinstance(device, str):
         raise UsageError("device", expected="a name, such as 'cpu'", found=device)
     if properties is None:
@@ -62,18 +66,20 @@ def _check_target(device: object, properties: object) -> None:
         raise UsageError("properties", expected="a mapping of names to values, all texts", found=repr(properties))
 
 
-def load_ready(ready: ReadyModel, *, device: str, properties: Mapping[str, str], progress: Progress) -> Model:
+def load_ready(
+    ready: ReadyModel, *, device: str, engine: str | None, properties: Mapping[str, str], progress: Progress
+) -> Model:
     """`load` for a directory that was found and checked."""
     begun = time.perf_counter()
     progress("load", 0, 0)
     options = LoadOptions(
         context_tokens=ready.context_tokens, properties=properties, rope_switch_tokens=ready.rope_switch_tokens
     )
-    engine = _engine_of(ready.path)
-    engine.import_packages()
+    module = engine_of(ready.path, engine)
+    module.import_packages()
     with ThreadPoolExecutor(1) as beside:  # what is left of an engine's load needs no interpreter
         chat = beside.submit(_prepared_chat, ready.path)
-        session = engine.load(ready.path, device, options)
+        session = module.load(ready.path, device, options)
     try:
         return Model(ready, chat.result(), session, load_s=time.perf_counter() - begun, properties=properties)
     except BaseException:
@@ -86,20 +92,6 @@ def _prepared_chat(path: Path) -> Chat:
     with suppress(TemplateError):  # raised by the first prompt that needs the template
         chat.prepare()
     return chat
-
-
-def _engine_of(path: Path) -> ModuleType:
-    """The engine whose kind of directory this is."""
-    from aipc.engines import fake, openvino
-
-    for engine in (fake, openvino):  # a script for the fake engine may lie beside a model
-        if (path / engine.MODEL_FILE).is_file():
-            return engine
-    raise EngineError(
-        f"{path} holds no model that an engine can load",
-        expected=openvino.MODEL_FILE,
-        try_next=f"aipc convert CHECKPOINT {quoted(path)}",
-    )
 
 
 class Model:
@@ -243,6 +235,8 @@ class Model:
         return weights + kv_elements * element_bytes * (tokens if window is None else min(tokens, window))
 
     def _kv_cache_bytes_per_element(self) -> int | NotAvailable:
+        if self.capabilities.kv_element_bytes is not None:
+            return self.capabilities.kv_element_bytes
         precision = self._properties.get("KV_CACHE_PRECISION")
         if precision is not None:
             unknown = NotAvailable(f"the size of a KV cache of {precision} is not known")

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from aipc.checkpoint import Checkpoint
+from aipc.graph.data_file import quantize_rows
 from aipc.graph.inventory import Role, WeightUse, weights_used
-from aipc.graph.openvino.bin import quantize_rows
-from aipc.graph.openvino.weights import weight_bytes
 from aipc.models import Architecture, read_architecture
 from aipc.quant import Scheme
 from aipc.quant.recipe import Recipe
+from aipc.target import Target, target_of
 
 _SAMPLE_ELEMENTS = 1024 * 1024
 _MOST_THREADS = 6  # more wait for the interpreter's lock and for the disk
@@ -44,9 +44,19 @@ class Plan:
 
     architecture: Architecture
     recipe: Recipe
+    target: Target
     weights: list[PlannedWeight]
     threads: int
     tokenizer_bytes: int
+
+    @property
+    def label(self) -> str:
+        return self.target.label(self.recipe)
+
+    @property
+    def recipe_json(self) -> dict[str, Any]:
+        """For a manifest. The label is that of the target, so that one store can hold both formats."""
+        return {**self.recipe.as_json(), "label": self.label}
 
     @property
     def schemes(self) -> dict[str, Scheme]:
@@ -76,7 +86,7 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "recipe": self.recipe.as_json(),
+            "recipe": self.recipe_json,
             "parameters": self.parameters,
             "bits_per_weight": round(self.bits_per_weight, 3),
             "weights_bytes": self.weights_bytes,
@@ -95,20 +105,23 @@ class Plan:
         }
 
 
-def make_plan(checkpoint: Checkpoint, recipe: Recipe) -> Plan:
-    """Read the architecture, check every weight's shape and dtype, and choose its scheme.
+def make_plan(checkpoint: Checkpoint, recipe: Recipe, target: Target | None = None) -> Plan:
+    """Read the architecture, check every weight's shape and dtype, and choose its scheme. Without a `target` the plan
+    is for an OpenVINO directory.
 
     Raises `ConfigError`, `WeightError`, `UnsupportedModelError` or `RecipeError`.
     """
+    target = target or target_of("openvino")
     architecture = read_architecture(checkpoint.config)
     _refuse_more_layers_than_weights(architecture, checkpoint)
     uses = weights_used(architecture.describe)
     for use in uses:
         checkpoint.stored(use.weight)
-    schemes = recipe.assign(uses, lambda use, scheme: relative_squared_error(checkpoint, use, scheme))
-    weights = [PlannedWeight(use, schemes[use.name], sum(weight_bytes(use.weight, schemes[use.name]))) for use in uses]
+    assigned = recipe.assign(uses, lambda use, scheme: relative_squared_error(checkpoint, use, scheme))
+    schemes = {use.name: target.fitted(use, assigned[use.name]) for use in uses}
+    weights = [PlannedWeight(use, schemes[use.name], target.weight_bytes(use, schemes[use.name])) for use in uses]
     threads = min(_MOST_THREADS, os.cpu_count() or 1)
-    return Plan(architecture, recipe, weights, threads=threads, tokenizer_bytes=_tokenizer_bytes(checkpoint))
+    return Plan(architecture, recipe, target, weights, threads=threads, tokenizer_bytes=_tokenizer_bytes(checkpoint))
 
 
 def _tokenizer_bytes(checkpoint: Checkpoint) -> int:

@@ -23,6 +23,7 @@ from aipc.store import (
     resolve,
     verify,
 )
+from aipc.target import Target, target_of
 
 _FALLBACK_CONTEXT_TOKENS = 2048
 _GUIDE_WAIT_S = 60.0  # for another process that converts it, which takes a second
@@ -46,14 +47,18 @@ class ReadyModel:
     sliding_window: int | None = None
 
 
-def ready_model(model: str | Path | None, recipe: Recipe, *, progress: Progress) -> ReadyModel:
+def ready_model(
+    model: str | Path | None, recipe: Recipe, target: Target | None = None, *, progress: Progress
+) -> ReadyModel:
     """Find MODEL; download and convert it into the store first where that is needed; check its files.
+
+    `target` None is OpenVINO.
 
     Raises a leaf of `AipcError`.
     """
     source = resolve(model)
     path = source.path if source.kind in ("converted", "stored") else None
-    path = path or _found_or_converted(source, recipe, progress)
+    path = path or _found_or_converted(source, recipe, target or target_of("openvino"), progress)
     if (path / MANIFEST).is_file():
         _check(path, progress)
     return read_facts(source.name, path)
@@ -73,23 +78,25 @@ def _check(path: Path, progress: Progress) -> None:
         ) from error
 
 
-def _found_or_converted(source: Source, recipe: Recipe, progress: Progress) -> Path:
+def _found_or_converted(source: Source, recipe: Recipe, target: Target, progress: Progress) -> Path:
     # What was converted before needs neither the checkpoint nor a network, nor the modules that convert.
-    stored = find_stored(origin_of(source), recipe.label)
+    stored = find_stored(origin_of(source), target.label(recipe))
     if stored is not None:
         return stored.path
     if source.kind == "embedded":
-        return _converted_guide(source, recipe, progress)
+        return _converted_guide(source, recipe, target, progress)
     from aipc.conversion import local_checkpoint, write_model
 
     directory, origin = local_checkpoint(source, progress)
-    stored = find_stored(origin, recipe.label) if source.kind == "hub" else None  # its commit is known now
+    stored = find_stored(origin, target.label(recipe)) if source.kind == "hub" else None  # its commit is known now
     if stored is not None:
         return stored.path
-    return write_model(directory, origin, _place(origin, recipe), recipe, force=True, progress=progress).path
+    return write_model(
+        directory, origin, _place(origin, recipe, target), recipe, target=target, force=True, progress=progress
+    ).path
 
 
-def _converted_guide(source: Source, recipe: Recipe, progress: Progress) -> Path:
+def _converted_guide(source: Source, recipe: Recipe, target: Target, progress: Progress) -> Path:
     """Convert the embedded model as one stage; where another process does so already, wait and take its result."""
     from aipc.conversion import local_checkpoint, write_model
 
@@ -98,21 +105,21 @@ def _converted_guide(source: Source, recipe: Recipe, progress: Progress) -> Path
 
     one_stage("", 0, 0)
     directory, origin = local_checkpoint(source, progress)
-    place = _place(origin, recipe)
+    place = _place(origin, recipe, target)
     is_damaged = place.exists()
     try:
         return write_model(
-            directory, origin, place, recipe, force=is_damaged, wait_s=_GUIDE_WAIT_S, progress=one_stage
+            directory, origin, place, recipe, target=target, force=is_damaged, wait_s=_GUIDE_WAIT_S, progress=one_stage
         ).path
     except StoreError:
-        stored = find_stored(origin, recipe.label)
+        stored = find_stored(origin, target.label(recipe))
         if stored is None:
             raise
         return stored.path
 
 
-def _place(origin: Origin, recipe: Recipe) -> Path:
-    return model_path(name_for(origin, recipe.label), models_dir=models_directory())
+def _place(origin: Origin, recipe: Recipe, target: Target) -> Path:
+    return model_path(name_for(origin, target.label(recipe)), models_dir=models_directory())
 
 
 def read_facts(name: str, path: Path) -> ReadyModel:

@@ -22,7 +22,7 @@ from aipc.errors import (
     UnsupportedModelError,
     WeightError,
 )
-from aipc.graph.openvino import bin as openvino_bin
+from aipc.graph import data_file
 from aipc.quant.recipe import Recipe
 
 QKV = "model.layers.0.self_attn.qkv_proj.weight"
@@ -189,7 +189,7 @@ def test_a_missing_tokenizer_is_noticed_before_the_weights_are_written(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (checkpoint / "tokenizer.json").unlink()
-    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
+    monkeypatch.setattr("aipc.conversion.write_data", lambda *values, **options: pytest.fail("work began"))
     refused(checkpoint, CheckpointError, r"tokenizer\.json is missing")
 
 
@@ -198,7 +198,7 @@ def test_a_broken_tokenizer_is_named_before_the_weights_are_written(
     checkpoint: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (checkpoint / "tokenizer.json").write_text(text, encoding="utf-8")
-    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
+    monkeypatch.setattr("aipc.conversion.write_data", lambda *values, **options: pytest.fail("work began"))
     refused(checkpoint, CheckpointError, r"tokenizer\.json")
 
 
@@ -208,7 +208,7 @@ def test_a_broken_config_of_the_tokenizer_is_named_before_the_weights_are_writte
 ) -> None:
     file = checkpoint / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), key: [5]}), encoding="utf-8")
-    monkeypatch.setattr("aipc.conversion.write_bin", lambda *values, **options: pytest.fail("work began"))
+    monkeypatch.setattr("aipc.conversion.write_data", lambda *values, **options: pytest.fail("work began"))
     refused(checkpoint, ConfigError, rf"tokenizer_config\.json: {key}")
 
 
@@ -235,7 +235,7 @@ def plan_uses(checkpoint: Path):
 def test_a_file_that_shrinks_during_the_conversion_leaves_nothing(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_pack = openvino_bin.quantize_rows
+    real_pack = data_file.quantize_rows
     calls = 0
 
     def truncate_and_pack(*values: Any, **options: Any) -> Any:
@@ -246,7 +246,7 @@ def test_a_file_that_shrinks_during_the_conversion_leaves_nothing(
         return real_pack(*values, **options)
 
     monkeypatch.setattr("aipc.plan.os.cpu_count", lambda: 1)  # no other thread has a window open
-    monkeypatch.setattr(openvino_bin, "quantize_rows", truncate_and_pack)
+    monkeypatch.setattr(data_file, "quantize_rows", truncate_and_pack)
     refused(checkpoint, WeightError, "cannot be mapped")
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aipc.engines import Sampling
-from aipc.engines.openvino_request import generation_config, runs
+from aipc.engines.openvino_request import generation_config
 from aipc.engines.openvino_tokens import TokenThread
+from aipc.engines.runs import runs
 from aipc.openvino_import import first_useful_line
 
 COUNTS = st.integers(min_value=1, max_value=300)

@@ -22,7 +22,7 @@ VERBS = {
     "run": "answer one prompt and stream the text",
     "chat": "talk with a model",
     "convert": "quantise a Hugging Face checkpoint into an OpenVINO directory",
-    "models": "list, verify or remove the models in the store",
+    "models": "list, verify, check or remove the models in the store",
     "devices": "show this PC's processors and what runs on them",
 }
 INTERRUPTED = 130

@@ -29,6 +29,7 @@ from aipc.cli.parsing import (
     sampling_of,
 )
 from aipc.cli.show import note_statistics, show
+from aipc.engines.choice import chosen_engine, target_for
 from aipc.errors import AipcError, ContextLengthError, TemplateError
 from aipc.model import Model, load_ready
 from aipc.quoting import quoted
@@ -47,9 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     recipe, properties = recipe_of(arguments, arguments.model), properties_of(arguments)
+    device = arguments.device
+    engine = chosen_engine(arguments.engine, device=device, properties=properties)
     with Display(quiet=arguments.quiet) as display:
-        ready = ready_model(arguments.model, recipe, progress=display)
-        with load_ready(ready, device=arguments.device, properties=properties, progress=display) as model:
+        ready = ready_model(arguments.model, recipe, target_for(engine, device), progress=display)
+        with load_ready(ready, device=device, engine=engine, properties=properties, progress=display) as model:
             display.end()
             if not model.chat.has_template:
                 raise TemplateError(

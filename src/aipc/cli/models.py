@@ -1,10 +1,12 @@
-"""List, verify or remove the models in the store.
+"""List, verify, check or remove the models in the store.
 
-NAME is one that the list shows; `verify` takes a directory too.
+NAME is one that the list shows; `verify` and `check` take a directory too. `check` says from the files alone whether a
+device will take the model, OpenVINO's or ONNX Runtime GenAI's, whoever made it: exit code 0 when it will, 1 when not.
 
 examples:
   aipc models                                        list them
   aipc models verify phi-3-mini-int4-g128-sym        read every byte and compare it with the manifest
+  aipc models check ./phi3-int4 --device npu         will it run there? which weight is in the way?
   aipc models rm phi-3-mini-int4-g128-sym            remove one
 """
 
@@ -15,24 +17,44 @@ import json
 import sys
 from pathlib import Path
 
+from aipc.check import DEVICES, Finding, check
 from aipc.cli.display import Display
 from aipc.errors import IntegrityError, ModelNotFoundError, UsageError
 from aipc.progress import at_stage
-from aipc.store import Source, StoredModel, Verification, models, models_directory, remove, resolve, verify
+from aipc.quoting import quoted
+from aipc.store import (
+    Source,
+    StoredModel,
+    Verification,
+    model_path,
+    models,
+    models_directory,
+    remove,
+    resolve,
+    verify,
+)
+from aipc.store.names import is_model_name
+
+_SHOWN = 3  # places of a finding; --json has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", nargs="?", choices=("list", "verify", "rm"), default="list")
+    parser.add_argument("action", nargs="?", choices=("list", "verify", "check", "rm"), default="list")
     parser.add_argument("name", nargs="?", metavar="NAME")
+    parser.add_argument("--device", choices=DEVICES, metavar="DEVICE", help=f"check: {', '.join(DEVICES)}")
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.action != "check" and arguments.device is not None:
+        raise UsageError(f"--device has no meaning for aipc models {arguments.action}", try_next="leave it out")
     if arguments.action == "list":
         _list(as_json=arguments.json)
         return 0
     if arguments.name is None:
         raise UsageError(f"aipc models {arguments.action}: NAME is missing", try_next="aipc models lists the names")
+    if arguments.action == "check":
+        return _check(arguments.name, arguments.device, as_json=arguments.json)
     if arguments.action == "verify":
         _verify(arguments.name, as_json=arguments.json)
     else:
@@ -96,6 +118,55 @@ def _verified(source: Source, path: Path, display: Display) -> Verification:
             found=error.found,
             try_next=f"{remove_first}convert the model again",
         ) from error
+
+
+def _check(name: str, device: str | None, *, as_json: bool) -> int:
+    if device is None:
+        raise UsageError(
+            "aipc models check: --device is missing",
+            expected=f"one of {', '.join(DEVICES)}",
+            try_next=f"aipc models check {quoted(name)} --device {DEVICES[0]}",
+        )
+    report = check(_directory_of(name), device)
+    if as_json:
+        print(json.dumps(report.as_json()))
+        return 0 if report.passes else 1
+    print(f"{name} on {device}: {'passes' if report.passes else 'fails'}\n{_printable(report.summary)}")
+    for finding in report.findings:
+        print(_shown(finding))
+    for remedy in dict.fromkeys(finding.remedy for finding in report.failures if finding.remedy):
+        print(f"try: {remedy}")
+    return 0 if report.passes else 1
+
+
+def _directory_of(name: str) -> Path:
+    """A directory as it was typed, or that of a stored model."""
+    path = Path(name)
+    if path.is_dir():
+        return path
+    stored = model_path(name, models_dir=models_directory()) if is_model_name(name) else path
+    if not stored.is_dir():
+        raise ModelNotFoundError(
+            f"No model {name!r}",
+            expected="a model's directory, or a name in the store",
+            try_next="aipc models lists the names",
+        )
+    return stored
+
+
+def _shown(finding: Finding) -> str:
+    places = ", ".join(_printable(place) for place in finding.where[:_SHOWN])
+    more = f" and {len(finding.where) - _SHOWN} more" if len(finding.where) > _SHOWN else ""
+    mark = "FAIL" if finding.severity == "failure" else "note"
+    found = _printable(finding.found)
+    if finding.expected is not None:
+        found = f"expected {_printable(finding.expected)}; found {found}"
+    return f"{mark}  {finding.rule}  {places}{more}\n      {found}"
+
+
+def _printable(text: str) -> str:
+    """Names come out of a model's files, and a terminal obeys control characters."""
+    return text if text.isprintable() else ascii(text)
 
 
 def _remove(name: str, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from aipc.errors import UsageError
 from aipc.quant.recipe import WEIGHT_FORMATS, Recipe
 from aipc.store import usual_weights
+from aipc.target import FORMATS
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,7 @@ def recipe_of(arguments: argparse.Namespace, model: str | None) -> Recipe:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """-m, --device and the recipe for a checkpoint that must be converted first."""
+    """-m, --device, --engine and the recipe for a checkpoint that must be converted first."""
     parser.add_argument(
         "-m",
         "--model",
@@ -51,7 +52,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="a converted directory, a checkpoint directory, a name from `aipc models`, or a Hugging Face id "
         "(guide, the model that aipc ships)",
     )
-    parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, gpu, gpu.1, npu (cpu)")
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="DEVICE",
+        help="cpu, gpu, gpu.1, npu; of onnx: directml, directml.1, cuda (cpu)",
+    )
+    parser.add_argument(
+        "--engine", metavar="ENGINE", help=f"{' or '.join(FORMATS)} (what MODEL was converted for, or has the device)"
+    )
     parser.add_argument(
         "--ov-config",
         dest="properties",

@@ -28,6 +28,7 @@ from aipc.cli.parsing import (
 )
 from aipc.cli.show import note_statistics, show
 from aipc.cli.streams import piped_text
+from aipc.engines.choice import chosen_engine, target_for
 from aipc.errors import EmptyPromptError, UsageError
 from aipc.model import Model, load_ready
 from aipc.ready import ready_model
@@ -45,10 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     recipe, properties = recipe_of(arguments, arguments.model), properties_of(arguments)
+    device = arguments.device
+    engine = chosen_engine(arguments.engine, device=device, properties=properties)
     prompt = _prompt(arguments.prompt)
     with Display(quiet=arguments.quiet) as display:
-        ready = ready_model(arguments.model, recipe, progress=display)
-        with load_ready(ready, device=arguments.device, properties=properties, progress=display) as model:
+        ready = ready_model(arguments.model, recipe, target_for(engine, device), progress=display)
+        with load_ready(ready, device=device, engine=engine, properties=properties, progress=display) as model:
             display.end()
             answer = _start(model, prompt, arguments)
             show(answer, display, visible=not arguments.json)

@@ -57,6 +57,7 @@ class Capabilities:
     logprobs: bool = True
     longest_prompt_tokens: int | None = None  # None: only the context limits the prompt
     vocabulary_tokens: int | None = None  # ids from here on are not the model's; None: not known
+    kv_element_bytes: int | None = None  # of an element of the KV cache; None: not known
 
 
 @dataclass(frozen=True)

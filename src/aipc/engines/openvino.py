@@ -14,9 +14,10 @@ from typing import Any
 from aipc.engines import Capabilities, LoadOptions, Sampling, Step
 from aipc.engines.openvino_device import checked_properties, found_device, full_name, npu_lengths
 from aipc.engines.openvino_pipeline import PagedPipeline, Pipeline, StaticPipeline
-from aipc.engines.openvino_request import Run, generation_config, runs
+from aipc.engines.openvino_request import generation_config
 from aipc.engines.openvino_tokens import POLL_S, TokenThread
 from aipc.engines.request import checked_request
+from aipc.engines.runs import Run, runs
 from aipc.errors import EngineError
 from aipc.openvino_import import first_useful_line, import_genai, import_openvino
 from aipc.quoting import quoted

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from aipc.config import ConfigFile
 from aipc.errors import UnsupportedModelError
-from aipc.graph import Graph
+from aipc.graph import Graph, Heads
 
 V = TypeVar("V")
 
@@ -29,6 +29,18 @@ class Architecture(Protocol):
 
     @property
     def num_hidden_layers(self) -> int: ...
+
+    @property
+    def hidden_size(self) -> int:
+        """Features of a token between layers."""
+
+    @property
+    def attention_sizes(self) -> Heads:
+        """The heads of every layer."""
+
+    @property
+    def sliding_window(self) -> int | None:
+        """The most tokens that a token attends to, itself counted; None for all."""
 
     @property
     def kv_elements_per_token(self) -> int:

@@ -45,6 +45,10 @@ class Phi3:
         return self.vocab_size
 
     @property
+    def attention_sizes(self) -> Heads:
+        return Heads(self.num_attention_heads, self.num_key_value_heads, self.head_dim)
+
+    @property
     def kv_elements_per_token(self) -> int:
         return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
 
@@ -83,7 +87,7 @@ class Phi3:
             graph.rope(key, self.rope),
             value,
             layer=layer,
-            heads=Heads(self.num_attention_heads, self.num_key_value_heads, self.head_dim),
+            heads=self.attention_sizes,
             window=self.sliding_window,
         )
         return graph.add(hidden, graph.linear(attended, o_proj))

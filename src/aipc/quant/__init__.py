@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from aipc.errors import WeightError
 from aipc.floats import Float32, Rows
 
+PER_CHANNEL = -1  # a group size: one group a row
+
 Codes = NDArray[Any]
 Float16 = NDArray[np.float16]
 

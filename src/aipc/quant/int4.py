@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aipc.floats import Float32, Rows
-from aipc.quant import Codes, Packed, Scratch, half_precision, inverse, require_finite
-
-PER_CHANNEL = -1
+from aipc.quant import PER_CHANNEL, Codes, Packed, Scratch, half_precision, inverse, require_finite
 
 
 @dataclass(frozen=True)

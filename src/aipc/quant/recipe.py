@@ -9,13 +9,13 @@ from typing import Any
 
 from aipc.errors import RecipeError
 from aipc.graph.inventory import WeightUse
-from aipc.quant import Scheme
+from aipc.quant import PER_CHANNEL, Scheme
 from aipc.quant.fp16 import Fp16
 from aipc.quant.fp32 import Fp32
-from aipc.quant.int4 import PER_CHANNEL, Int4
+from aipc.quant.int4 import Int4
 from aipc.quant.int8 import Int8
 
-WEIGHT_FORMATS = ("fp16", "int8", "int4")
+WEIGHT_FORMATS = ("fp32", "fp16", "int8", "int4")
 GROUP_SIZES = (32, 64, 128, PER_CHANNEL)
 DEFAULT_GROUP_SIZE = 128
 
@@ -24,10 +24,11 @@ DEFAULT_GROUP_SIZE = 128
 class Recipe:
     """How a checkpoint is quantised.
 
-    `weights` fp16, int8 or int4. `group_size` and `ratio` belong to int4: 32, 64, 128 columns or −1 for a whole row,
-    and the share of the linear weights' elements that becomes INT4 (the rest, chosen by measured error, becomes
-    INT8). `symmetric` None is symmetric for INT4, which an NPU needs, and asymmetric for INT8. The embedding and the
-    head are INT8 in an int4 recipe unless `all_layers`. Norms stay FP32.
+    `weights` fp32, fp16, int8 or int4. `group_size` is 32, 64, 128 columns or −1 for a whole row; None is 128 for
+    int4, and for int8 what the target prefers. `ratio` belongs to int4: the share of the linear weights' elements
+    that becomes INT4 (the rest, chosen by measured error, becomes INT8). `symmetric` None is symmetric for INT4,
+    which an NPU needs, and asymmetric for INT8. The embedding and the head are INT8 in an int4 recipe unless
+    `all_layers`. Norms stay FP32.
     """
 
     weights: str = "int4"
@@ -42,14 +43,15 @@ class Recipe:
         _require(0 <= self.ratio <= 1, "--ratio", "a number from 0 to 1", self.ratio)
         if self.weights != "int4":
             only = f"only with --weights int4, not {self.weights}"
-            _require(self.group_size is None, "--group-size", only, self.group_size)
             _require(self.ratio == 1, "--ratio", only, self.ratio)
             _require(not self.all_layers, "--all-layers", only, "--all-layers")
+        if self.weights in ("fp32", "fp16"):
+            only = f"only with --weights int8 or int4, not {self.weights}"
+            _require(self.group_size is None, "--group-size", only, self.group_size)
+            _require(self.symmetric is None, "--sym/--asym", only, "one")
         elif self.group_size is not None:
             sizes = ", ".join(map(str, GROUP_SIZES))
             _require(self.group_size in GROUP_SIZES, "--group-size", f"one of {sizes}", self.group_size)
-        if self.weights == "fp16":
-            _require(self.symmetric is None, "--sym/--asym", "only with --weights int8 or int4, not fp16", "one")
 
     def _check_types(self) -> None:
         is_number = isinstance(self.ratio, (int, float)) and not isinstance(self.ratio, bool)
@@ -62,10 +64,12 @@ class Recipe:
     @property
     def linear_scheme(self) -> Scheme:
         """The scheme of the weights that the recipe is named after."""
+        if self.weights == "fp32":
+            return Fp32()
         if self.weights == "fp16":
             return Fp16()
         if self.weights == "int8":
-            return Int8(symmetric=bool(self.symmetric))
+            return Int8(bool(self.symmetric), self.group_size or PER_CHANNEL)
         return Int4(self.group_size or DEFAULT_GROUP_SIZE, symmetric=self.symmetric is not False)
 
     @property
@@ -85,7 +89,7 @@ class Recipe:
         return {
             "label": self.label,
             "weights": self.weights,
-            "group_size": scheme.group_size if isinstance(scheme, Int4) else None,
+            "group_size": scheme.group_size if isinstance(scheme, (Int4, Int8)) else None,
             "ratio": self.ratio,
             "symmetric": scheme.symmetric if isinstance(scheme, (Int4, Int8)) else None,
             "all_layers": self.all_layers,
@@ -132,10 +136,10 @@ class Recipe:
 
     def _fitting(self, use: WeightUse) -> Scheme:
         scheme = self.linear_scheme
-        if not isinstance(scheme, Int4):
+        if not isinstance(scheme, (Int4, Int8)):
             return scheme
         columns = use.shape[1]
-        if columns % scheme.columns_per_group(columns) or columns % 2:
+        if columns % scheme.columns_per_group(columns) or (scheme.bits == 4 and columns % 2):
             fitting = [size for size in GROUP_SIZES if size == PER_CHANNEL or columns % size == 0]
             raise RecipeError(
                 f"weight {use.name}",

@@ -11,12 +11,13 @@ from pathlib import Path
 from aipc.errors import StoreError
 from aipc.store.manifest import MANIFEST, read_manifest
 
-_MODEL = "openvino_model.xml"
+_MODELS = {"openvino_model.xml", "genai_config.json"}
 _MOST_NAMED = 3
 # What aipc, optimum-cli and openvino_tokenizers write, and what systems put into any directory. No README.md: where a
 # person's notes are the manifest does not list them.
 _PART_OF_A_MODEL = re.compile(
     r"openvino_[\w.-]+\.(xml|bin|json)"
+    r"|model\.onnx(\.data)?|genai_config\.json"
     r"|(config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template)\.json"
     r"|(preprocessor|processor)_config\.json"
     r"|chat_template\.jinja|merges\.txt|vocab\.txt|tokenizer\.model|spiece\.model"
@@ -36,7 +37,7 @@ def refuse_replacement(destination: Path, *, force: bool) -> None:
         names = {entry.name for entry in destination.iterdir()}
         if not names:
             return
-        if names & {MANIFEST, _MODEL}:
+        if names & {MANIFEST, *_MODELS}:
             if not force:
                 raise StoreError(
                     f"{destination} already holds a model",

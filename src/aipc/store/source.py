@@ -22,6 +22,8 @@ _HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?"
 _HUB_ID = re.compile(rf"({_HUB_PART}/{_HUB_PART})(?:@([A-Za-z0-9][A-Za-z0-9._/-]*))?")
 _HUB_URL = re.compile(rf"https?://[^/]+/({_HUB_PART}/{_HUB_PART})(?:/.*)?")
 _SNAPSHOT = re.compile(r"models--[^/\\]+?--([^/\\]+)")
+# What a converted directory is known by, and what it lacks when it is not whole.
+CONVERTED_FILES = (("openvino_model.xml", "openvino_model.bin"), ("genai_config.json", "model.onnx"))
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 _EXAMPLE = "microsoft/Phi-3-mini-4k-instruct"
 _PIECES, _PIECE_BYTES = 128, 4096  # a file of up to 512 KiB is read whole
@@ -111,24 +113,25 @@ def _directory(model: str) -> Source | None:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}", try_next="change its permissions") from error
-    if "openvino_model.xml" in names:
-        return _converted(path, names)
+    for graph, data in CONVERTED_FILES:
+        if graph in names:
+            return _converted(path, names, graph, data)
     if "config.json" in names and _has_weights(names):
         name, revision = _checkpoint_name(path)
         return Source("checkpoint", name, path, revision)
     raise _no_model(path, names)
 
 
-def _converted(path: Path, names: set[str]) -> Source:
-    if "openvino_model.bin" not in names:
-        raise _not_whole(path, "openvino_model.bin")
+def _converted(path: Path, names: set[str], graph: str, data: str) -> Source:
+    if data not in names:
+        raise _not_whole(path, data, f"{data} and {graph}")
     return Source("converted", path.name, path)
 
 
-def _not_whole(path: Path, missing: str) -> IntegrityError:
+def _not_whole(path: Path, missing: str, expected: str) -> IntegrityError:
     return IntegrityError(
         f"{path} is not a whole model",
-        expected="openvino_model.bin and openvino_model.xml",
+        expected=expected,
         found=f"no {missing}",
         try_next="convert the model again",
     )
@@ -149,7 +152,7 @@ def _checkpoint_name(path: Path) -> tuple[str, str | None]:
 
 def _no_model(path: Path, names: set[str]) -> ModelNotFoundError | ConfigError | WeightError | IntegrityError:
     if names & {MANIFEST, "openvino_model.bin"}:
-        return _not_whole(path, "openvino_model.xml")
+        return _not_whole(path, "openvino_model.xml", "openvino_model.bin and openvino_model.xml")
     pickles = sorted(name for name in names if Path(name).suffix in _PICKLES)
     if pickles and not _has_weights(names):
         return WeightError(
@@ -166,7 +169,8 @@ def _no_model(path: Path, names: set[str]) -> ModelNotFoundError | ConfigError |
     found = ", ".join(sorted(names)[:6]) + (", …" if len(names) > 6 else "")
     return ModelNotFoundError(
         f"{path} is no model",
-        expected="openvino_model.xml (a converted model), or config.json and *.safetensors (a checkpoint)",
+        expected="openvino_model.xml or genai_config.json (a converted model), "
+        "or config.json and *.safetensors (a checkpoint)",
         found=found or "an empty directory",
         try_next="give the directory that holds these files",
     )

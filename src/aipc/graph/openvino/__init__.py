@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aipc.graph import Heads, Rope, Weight
-from aipc.graph.openvino.ir import IrWriter, Literal, Port
+from aipc.graph.data_file import Literal
+from aipc.graph.openvino.ir import IrWriter, Port
 from aipc.graph.openvino.mask import causal_mask
 from aipc.graph.openvino.operations import Operations
 from aipc.graph.openvino.rope import cos_and_sin, rotate

@@ -14,6 +14,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
+from aipc.graph.data_file import Literal
+
 ALIGNMENT = 64  # bytes; a mapped constant then starts on a cache line
 
 _PRECISIONS = {"f32": "FP32", "f16": "FP16", "boolean": "BOOL"}
@@ -27,18 +29,6 @@ class Port:
     layer: int
     port: int
     element_type: str
-
-
-@dataclass(frozen=True)
-class Literal:
-    """Bytes known while the graph is written."""
-
-    offset: int
-    data: bytes
-
-    @property
-    def end(self) -> int:
-        return self.offset + len(self.data)
 
 
 class IrWriter:

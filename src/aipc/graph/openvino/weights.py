@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from aipc.graph import Weight
+from aipc.graph.data_file import Stored
 from aipc.graph.openvino.ir import Port
 from aipc.graph.openvino.operations import Operations
-from aipc.quant import Scheme
+from aipc.quant import Packed, Scheme
 from aipc.quant.fp32 import Fp32
-from aipc.quant.int4 import Int4
+from aipc.quant.int4 import Int4, pack_nibbles
 from aipc.quant.int8 import Int8
 
 
@@ -33,6 +36,14 @@ class WeightRegion:
     @property
     def end(self) -> int:
         return self.scale_offset + self.scale_bytes
+
+    def stored(self, packed: Packed) -> Stored:
+        """As they are; INT4's zero points two a byte."""
+        zero_points = packed.zero_point
+        if zero_points is not None and self.scheme.bits == 4:
+            flat = zero_points.reshape(-1)
+            zero_points = pack_nibbles(np.append(flat, np.zeros(flat.size % 2, np.uint8)).reshape(1, -1))
+        return Stored(packed.data, zero_points, packed.scale)
 
 
 def weight_bytes(weight: Weight, scheme: Scheme) -> tuple[int, int, int]:

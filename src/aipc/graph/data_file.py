@@ -1,4 +1,6 @@
-"""Fills the .bin of an IR: weights are read, packed and written a block at a time, in the order of their offsets.
+"""Fills a file of weights: each is read, packed and written a block at a time, in the order of their offsets.
+
+What the file is of, an IR's .bin or an ONNX model's external data, is up to the regions that a back end lays out.
 
 Threads pack (numpy frees the interpreter lock), the caller's thread writes. At most a few blocks are in
 flight, and the scales of a huge weight, which follow its codes, wait on the disk: memory does not grow with the model.
@@ -9,12 +11,12 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +24,7 @@ from numpy.typing import NDArray
 from aipc.checkpoint import Checkpoint
 from aipc.errors import WeightError
 from aipc.graph import Weight
-from aipc.graph.openvino import Ir
-from aipc.graph.openvino.ir import Literal
-from aipc.graph.openvino.weights import WeightRegion
 from aipc.quant import Packed, Scheme, Scratch
-from aipc.quant.int4 import pack_nibbles
 
 # Large blocks let threads wait less often for the interpreter's lock (measured with two), but each thread holds one.
 BLOCK_ELEMENTS = 1536 * 1024
@@ -37,34 +35,78 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
+class Literal:
+    """Bytes known while the graph is written."""
+
+    offset: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.data)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The arrays of some packed rows as a file holds them."""
+
+    codes: NDArray[Any]
+    zero_points: NDArray[Any] | None = None
+    scales: NDArray[Any] | None = None
+
+
+class Region(Protocol):
+    """Where a weight's codes, zero points and scales lie in the file, in this order. Offsets in bytes."""
+
+    @property
+    def weight(self) -> Weight: ...
+
+    @property
+    def scheme(self) -> Scheme: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def zero_point_offset(self) -> int: ...
+
+    @property
+    def scale_offset(self) -> int: ...
+
+    def stored(self, packed: Packed) -> Stored:
+        """Packed rows in the file's layout. Only a weight's last rows can be odd in number."""
+
+
+@dataclass(frozen=True)
 class _Block:
     """Some rows of a weight."""
 
-    region: WeightRegion
+    region: Region
     rows: range
 
 
-def write_bin(
+def write_data(
     file: BinaryIO,
-    ir: Ir,
+    regions: Sequence[Region | Literal],
+    size_bytes: int,
     checkpoint: Checkpoint,
     *,
     threads: int,
     wrote: Callable[[memoryview], None],
     advance: Callable[[int], None],
 ) -> None:
-    """Write the whole .bin to `file`, a new file opened without a buffer.
+    """Write the whole file, `size_bytes` long, to `file`, a new one opened without a buffer.
 
-    `wrote` gets every byte that was written, in order; `advance` the checkpoint bytes of each block. Up to 60 MB
-    of temporary file lie beside `file` meanwhile. Raises `WeightError` naming the weight when its values cannot be
-    quantised or its file got shorter, and OSError when the disk is full.
+    `regions` are in the order of their offsets. `wrote` gets every byte that was written, in order; `advance` the
+    checkpoint bytes of each block. Up to 60 MB of temporary file lie beside `file` meanwhile. Raises `WeightError`
+    naming the weight when its values cannot be quantised or its file got shorter, and OSError when the disk is full.
     """
     output = _Output(file, wrote)
     block_elements = min(BLOCK_ELEMENTS, _ELEMENTS_IN_ALL_BLOCKS // threads)
-    regions = [region for region in ir.regions if isinstance(region, WeightRegion)]
-    blocks = [block for region in regions for block in _blocks(region, block_elements)]
+    weights = [region for region in regions if not isinstance(region, Literal)]
+    blocks = [block for region in weights for block in _blocks(region, block_elements)]
     with closing(_packed_in_order(checkpoint, blocks, threads)) as packed_blocks:
-        for region in ir.regions:
+        for region in regions:
             if isinstance(region, Literal):
                 output.write_at(region.offset, region.data)
             else:
@@ -72,12 +114,12 @@ def write_bin(
                 # The blocks come first in the zip, so that none of the next region's is taken when they end.
                 packed = zip(_blocks(region, block_elements), packed_blocks, strict=False)
                 _write_region(output, region, packed, advance=advance, source_row_bytes=row_bytes)
-    output.pad_to(ir.bin_bytes)
+    output.pad_to(size_bytes)
 
 
 def _write_region(
     output: _Output,
-    region: WeightRegion,
+    region: Region,
     packed_blocks: Iterable[tuple[_Block, Packed]],
     *,
     advance: Callable[[int], None],
@@ -86,37 +128,30 @@ def _write_region(
     output.pad_to(region.offset)
     with output.side_file() as zero_points, output.side_file() as scales:
         for block, packed in packed_blocks:
-            output.write(_bytes(packed.data))
-            if packed.zero_point is not None:
-                zero_points.write(_bytes(_stored_zero_points(packed.zero_point, region)))
-            if packed.scale is not None:
-                scales.write(_bytes(packed.scale))
+            stored = region.stored(packed)
+            output.write(_bytes(stored.codes))
+            if stored.zero_points is not None:
+                zero_points.write(_bytes(stored.zero_points))
+            if stored.scales is not None:
+                scales.write(_bytes(stored.scales))
             advance(len(block.rows) * source_row_bytes)
         output.copy_to(region.zero_point_offset, zero_points)
         output.copy_to(region.scale_offset, scales)
-
-
-def _stored_zero_points(zero_points: NDArray[np.uint8], region: WeightRegion) -> NDArray[np.uint8]:
-    """Two INT4 zero points a byte. Only a weight's last block can have an odd number of them."""
-    if region.scheme.bits == 8:
-        return zero_points
-    flat = zero_points.reshape(-1)
-    return pack_nibbles(np.append(flat, np.zeros(flat.size % 2, np.uint8)).reshape(1, -1))
 
 
 def _bytes(values: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(values).data.cast("B")
 
 
-def _rows(region: WeightRegion) -> int:
+def _rows(region: Region) -> int:
     return region.weight.shape[0] if len(region.weight.shape) == 2 else 1
 
 
-def _columns(region: WeightRegion) -> int:
+def _columns(region: Region) -> int:
     return region.weight.shape[-1]
 
 
-def _blocks(region: WeightRegion, block_elements: int) -> Iterator[_Block]:
+def _blocks(region: Region, block_elements: int) -> Iterator[_Block]:
     rows = _rows(region)
     # Even, so that blocks begin at whole bytes of zero points.
     rows_per_block = max(2, block_elements // _columns(region) // 2 * 2)

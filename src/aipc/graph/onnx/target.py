@@ -1,0 +1,106 @@
+"""ONNX Runtime GenAI directories, one for each execution provider: model.onnx, its data, and genai_config.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from aipc.checkpoint import Checkpoint
+from aipc.errors import MissingPackageError, RecipeError
+from aipc.graph.inventory import Role, WeightUse
+from aipc.graph.onnx.provider import PROVIDERS, Provider
+from aipc.graph.onnx.weights import weight_bytes
+from aipc.plan import Plan
+from aipc.quant import PER_CHANNEL, Scheme
+from aipc.quant.fp16 import Fp16
+from aipc.quant.fp32 import Fp32
+from aipc.quant.int4 import Int4
+from aipc.quant.int8 import Int8
+from aipc.quant.recipe import GROUP_SIZES, Recipe
+from aipc.target import Drawing
+
+MODEL_FILE = "model.onnx"
+_ABOUT_GRAPH_BYTES = 2 * 1024 * 1024
+_INT8_GROUP_SIZES = (128, 64, 32, 16)  # the first that divides is taken where the recipe leaves it open
+
+
+@dataclass(frozen=True)
+class OnnxTarget:
+    """The recipes that a provider's kernels take: all blocks are powers of two, and the CPU computes in FP32 alone."""
+
+    device: str = "cpu"
+    data_file: str = "model.onnx.data"
+
+    @property
+    def provider(self) -> Provider:
+        return PROVIDERS[self.device]
+
+    @property
+    def _plain(self) -> Scheme:
+        """Weights as the provider computes in."""
+        return Fp16() if self.provider.half else Fp32()
+
+    def fitted(self, use: WeightUse, scheme: Scheme) -> Scheme:
+        plain = self._plain
+        if use.is_norm:
+            return plain
+        if isinstance(scheme, (Fp16, Fp32)):
+            if scheme != plain:
+                raise RecipeError(
+                    f"--weights {scheme.label}",
+                    expected=f"{plain.label}, int8 or int4: that is what ONNX Runtime's kernels for {self.device} take",
+                    try_next=f"--weights {plain.label}",
+                )
+            return plain
+        if Role.EMBEDDING in use.roles and not self.provider.gathers_codes:
+            # A tied head goes with it: it is the same weight.
+            return plain
+        return self._in_blocks(use, scheme)
+
+    def _in_blocks(self, use: WeightUse, scheme: Scheme) -> Scheme:
+        if not isinstance(scheme, (Int4, Int8)):
+            return scheme
+        columns = use.shape[1]
+        fitting = [size for size in _INT8_GROUP_SIZES if columns % size == 0]
+        if isinstance(scheme, Int8) and scheme.group_size == PER_CHANNEL and fitting:
+            return replace(scheme, group_size=fitting[0])
+        if scheme.group_size == PER_CHANNEL or not fitting:
+            sizes = [size for size in GROUP_SIZES if size in fitting]
+            raise RecipeError(
+                f"weight {use.name}",
+                expected="groups of 16, 32, 64 or 128 columns, as ONNX Runtime has no other",
+                found=f"{columns} columns in one group" if fitting else f"{columns} columns",
+                try_next=f"--group-size {max(sizes)}" if sizes else f"--weights {self._plain.label}",
+            )
+        return scheme
+
+    def weight_bytes(self, use: WeightUse, scheme: Scheme) -> int:
+        return weight_bytes(use.weight, scheme, half=self.provider.half)
+
+    def label(self, recipe: Recipe) -> str:
+        return f"onnx-{self.device}-{recipe.label}"
+
+    def draw(self, plan: Plan, checkpoint: Checkpoint) -> Drawing:
+        try:
+            from aipc.graph.onnx import OnnxGraph
+        except ModuleNotFoundError as error:
+            if error.name != "onnx":
+                raise
+            raise MissingPackageError(
+                "The onnx package is missing, which writes ONNX models", try_next='pip install "aipc[onnx]"'
+            ) from error
+        from aipc.graph.onnx.genai_config import genai_config
+
+        graph = OnnxGraph(plan.schemes, self.provider, plan.architecture.context_tokens)
+        plan.architecture.describe(graph)
+        model = graph.finish(version=metadata.version("aipc"), notes={"recipe": self.label(plan.recipe)})
+        config = genai_config(plan.architecture, checkpoint, self.provider)
+
+        def write_graph(directory: Path) -> None:
+            (directory / MODEL_FILE).write_bytes(model.proto.SerializeToString())
+            text = json.dumps(config, indent=4) + "\n"
+            (directory / "genai_config.json").write_text(text, encoding="utf-8")
+
+        return Drawing(model.regions, model.data_bytes, _ABOUT_GRAPH_BYTES, 0, write_graph, lambda directory: None)
