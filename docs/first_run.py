@@ -46,7 +46,7 @@ def picture(typed: list[tuple[str, str, str]]) -> str:
         console.print(Text("$ ", "bold green") + Text(command, "bold"))
         if preparing.strip():
             console.print(Text(preparing.strip(), "dim"))
-        console.print(Text(answer.strip()))
+        console.print(Text(answer.strip() + "\n"))
         console.print(Text(statistics.strip() + "\n", "dim"))
     svg = console.export_svg(title="aipc", theme=MONOKAI, unique_id="first-run")
     return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # fonts from elsewhere are not fetched

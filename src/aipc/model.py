@@ -15,7 +15,7 @@ from aipc.answer import Answer
 from aipc.chat import Chat, Message
 from aipc.devices.known import NotAvailable
 from aipc.engines import Capabilities, LoadOptions, Sampling, Session
-from aipc.engines.choice import chosen_engine, engine_of, target_for
+from aipc.engines.choice import chosen_engine, engine_of, target_for, usual_device
 from aipc.errors import ContextLengthError, EmptyPromptError, TemplateError, UsageError
 from aipc.progress import Progress, silent
 from aipc.prompt import Prompt, checked_messages, checked_stops, checked_text
@@ -31,7 +31,7 @@ KV_CACHE_BYTES_PER_ELEMENT = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}  # by the 
 def load(
     model: str | Path | None = None,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     engine: str | None = None,
     weights: str | None = None,
     group_size: int | None = None,
@@ -46,18 +46,32 @@ def load(
     `model` is a converted directory, a stored model's name, a checkpoint directory or a Hugging Face id; None and
     "guide" are the embedded model. A checkpoint is converted into the store first, by the recipe that `weights` to
     `all_layers` describe (see `aipc.convert`), for the `engine` "openvino" or "onnx"; None is the one that the model
-    was converted for or that alone has the device ("directml", "cuda"), and else OpenVINO. `properties` go to OpenVINO.
-    Raises a leaf of `AipcError`.
+    was converted for or that alone has the device ("directml", "cuda"), and else OpenVINO. `device` None is the
+    one that an ONNX directory was made for, and else "cpu". `properties` go to OpenVINO. Raises a leaf of `AipcError`.
     """
-    recipe = Recipe(usual_weights(model) if weights is None else weights, group_size, ratio, symmetric, all_layers)
+    recipe = chosen_recipe(model, weights, group_size, ratio, symmetric, all_layers)
     _check_types(device, properties)
     engine = chosen_engine(engine, device=device, properties=properties or {})
     ready = ready_model(model, recipe, target_for(engine, device), progress=progress)
     return load_ready(ready, device=device, engine=engine, properties=properties or {}, progress=progress)
 
 
+def chosen_recipe(
+    model: str | Path | None,
+    weights: str | None,
+    group_size: int | None,
+    ratio: float,
+    symmetric: bool | None,
+    all_layers: bool,
+) -> Recipe | None:
+    """The recipe that the arguments of `load` describe, None when they are all left out. Raises `RecipeError`."""
+    if (weights, group_size, ratio, symmetric, all_layers) == (None, None, 1.0, None, False):
+        return None
+    return Recipe(usual_weights(model) if weights is None else weights, group_size, ratio, symmetric, all_layers)
+
+
 def _check_types(device: object, properties: object) -> None:
-    if not isinstance(device, str):
+    if not isinstance(device, (str, type(None))):
         raise UsageError("device", expected="a name, such as 'cpu'", found=device)
     if properties is None:
         return
@@ -67,7 +81,7 @@ def _check_types(device: object, properties: object) -> None:
 
 
 def load_ready(
-    ready: ReadyModel, *, device: str, engine: str | None, properties: Mapping[str, str], progress: Progress
+    ready: ReadyModel, *, device: str | None, engine: str | None, properties: Mapping[str, str], progress: Progress
 ) -> Model:
     """`load` for a directory that was found and checked."""
     begun = time.perf_counter()
@@ -79,7 +93,7 @@ def load_ready(
     module.import_packages()
     with ThreadPoolExecutor(1) as beside:  # what is left of an engine's load needs no interpreter
         chat = beside.submit(_prepared_chat, ready.path)
-        session = module.load(ready.path, device, options)
+        session = module.load(ready.path, device or usual_device(module, ready.path), options)
     try:
         return Model(ready, chat.result(), session, load_s=time.perf_counter() - begun, properties=properties)
     except BaseException:

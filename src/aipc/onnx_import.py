@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from aipc.errors import MissingPackageError
+from aipc.errors import DeviceError, MissingPackageError
 
 NAME = "onnxruntime_genai"
 _BEFORE_THE_MESSAGE = re.compile(r".*\[ONNXRuntimeError\] : \d+ : \w+ : ")
@@ -17,9 +17,18 @@ _LONGEST_MESSAGE = 300  # characters
 # One name to import, three packages that offer it: they cannot be installed beside each other.
 INSTALL = {
     "cpu": 'pip install "aipc[onnx]"',
-    "directml": 'pip uninstall onnxruntime-genai onnxruntime, then pip install "aipc[directml]"',
-    "cuda": "pip uninstall onnxruntime-genai onnxruntime, then pip install onnxruntime-genai-cuda",
+    "directml": 'pip uninstall -y onnxruntime-genai onnxruntime && pip install "aipc[directml]"',
+    "cuda": 'pip uninstall -y onnxruntime-genai onnxruntime && pip install "aipc[cuda]"',
 }
+
+
+FOR_THE_CPU = "--device cpu, with a model that was not converted for another device"
+
+
+def refuse_elsewhere(device: str) -> None:
+    """Raise `DeviceError` for a device that no package brings to this system."""
+    if device == "directml" and sys.platform != "win32":
+        raise DeviceError("DirectML is only on Windows", try_next=FOR_THE_CPU)
 
 
 def import_genai(device: str = "cpu") -> Any:
@@ -29,7 +38,7 @@ def import_genai(device: str = "cpu") -> Any:
     the documented switch, and must be set before. A program that set it itself, or imported the package before aipc,
     has made its own choice.
 
-    Raises `MissingPackageError` naming the package that `device` needs.
+    Raises `MissingPackageError` naming the package that `device` needs, `DeviceError` where there is none.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     if (module := sys.modules.get(NAME)) is not None:
@@ -37,6 +46,7 @@ def import_genai(device: str = "cpu") -> Any:
     try:
         genai = import_module(NAME)
     except (ImportError, OSError) as error:  # OSError: a library that it loads itself
+        refuse_elsewhere(device)
         raise MissingPackageError(
             f"{NAME} cannot be imported",
             found=str(error) or type(error).__name__,
@@ -48,9 +58,8 @@ def import_genai(device: str = "cpu") -> Any:
 
 
 def _first_install(device: str) -> str:
-    """Where no such package is there yet. DirectML is only on Windows, as the next error says."""
-    kind = "cpu" if device == "directml" and sys.platform != "win32" else device
-    return INSTALL[kind].rpartition("then ")[2]
+    """Where no such package is there yet."""
+    return INSTALL[device].rpartition("&& ")[2]
 
 
 def first_useful_line(error: BaseException) -> str:

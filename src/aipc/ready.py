@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aipc.config import ConfigFile
-from aipc.errors import IntegrityError, StoreError, UnsupportedModelError
+from aipc.errors import IntegrityError, StoreError, UnsupportedModelError, UsageError
 from aipc.models import read_architecture
 from aipc.progress import Progress, at_stage
 from aipc.quant.recipe import Recipe
@@ -21,8 +21,10 @@ from aipc.store import (
     origin_of,
     read_manifest,
     resolve,
+    usual_weights,
     verify,
 )
+from aipc.store.manifest import source_of
 from aipc.target import Target, target_of
 
 _FALLBACK_CONTEXT_TOKENS = 2048
@@ -48,20 +50,34 @@ class ReadyModel:
 
 
 def ready_model(
-    model: str | Path | None, recipe: Recipe, target: Target | None = None, *, progress: Progress
+    model: str | Path | None, recipe: Recipe | None, target: Target | None = None, *, progress: Progress
 ) -> ReadyModel:
     """Find MODEL; download and convert it into the store first where that is needed; check its files.
 
-    `target` None is OpenVINO.
-
-    Raises a leaf of `AipcError`.
+    `recipe` None is the usual one of this model, `target` None is OpenVINO. Raises a leaf of `AipcError`, among them
+    `UsageError` for a `recipe` that a converted model does not have.
     """
     source = resolve(model)
     path = source.path if source.kind in ("converted", "stored") else None
+    if path is not None and recipe is not None:
+        _refuse_other_recipe(path, recipe)
+    recipe = recipe or Recipe(usual_weights(model))
     path = path or _found_or_converted(source, recipe, target or target_of("openvino"), progress)
     if (path / MANIFEST).is_file():
         _check(path, progress)
     return read_facts(source.name, path)
+
+
+def _refuse_other_recipe(path: Path, recipe: Recipe) -> None:
+    """A comparison of recipes would compare a model with itself if it were passed over in silence."""
+    made_by = str(read_manifest(path).recipe.get("label")) if (path / MANIFEST).is_file() else "not known"
+    if not made_by.endswith(recipe.label):
+        raise UsageError(
+            f"{path} is converted already, and cannot be quantised once more",
+            expected=f"the recipe that it has, {made_by}",
+            found=recipe.label,
+            try_next=f"leave the recipe out, or aipc convert {source_of(path)} OUT --weights {recipe.weights}",
+        )
 
 
 def _check(path: Path, progress: Progress) -> None:

@@ -48,7 +48,7 @@ def _kind(model_dir: Path, device: str) -> Kind:
             f"{model_dir} holds no model that is ready to run",
             expected=f"{XML_FILE} (OpenVINO) or {CONFIG_FILE} (ONNX Runtime GenAI)",
             found=found or "an empty directory",
-            try_next="aipc convert SRC OUT makes either from a checkpoint",
+            try_next="aipc convert SOURCE OUT makes either from a checkpoint",
         )
     wanted = [kind for kind in kinds if device in _devices(kind)]
     return (wanted or kinds)[0]

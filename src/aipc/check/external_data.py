@@ -15,7 +15,18 @@ from aipc.check.report import Finding, failure
 def rules(facts: OnnxFacts, directory: Path, remedy: str) -> Iterator[Finding]:
     """Rules about every weight that lies outside the graph."""
     sizes = {location: _size(directory, location) for location in {entry.location for entry in facts.external}}
+    short = {location for location, size in sizes.items() if size is not None and _end(facts, location) > size}
+    for location in sorted(short):
+        yield failure(
+            "files/external-data",
+            location,
+            expected=f"{_end(facts, location):,} bytes, where the last weight ends",
+            found=f"{sizes[location]:,}",
+            remedy=remedy,
+        )
     for entry in facts.external:
+        if entry.location in short:
+            continue
         fault = _location_fault(entry.location)
         if fault is not None:
             yield failure(
@@ -27,6 +38,11 @@ def rules(facts: OnnxFacts, directory: Path, remedy: str) -> Iterator[Finding]:
             )
         else:
             yield from _lengths(entry, sizes[entry.location], facts.weights[entry.weight].size_bytes, remedy)
+
+
+def _end(facts: OnnxFacts, location: str) -> int:
+    """How long a file must be for the weights in it."""
+    return max(entry.offset + (entry.length or 0) for entry in facts.external if entry.location == location)
 
 
 def _location_fault(location: str) -> str | None:

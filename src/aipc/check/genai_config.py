@@ -13,6 +13,7 @@ from typing import Any
 
 from aipc.config import ConfigFile
 from aipc.errors import ConfigError, IntegrityError
+from aipc.store.manifest import source_of
 from aipc.store.names import validate_file_name
 
 CONFIG_FILE = "genai_config.json"
@@ -79,6 +80,14 @@ class GenaiConfig:
 
 def read_genai_config(directory: Path) -> GenaiConfig:
     """Read genai_config.json. Raises `ConfigError` naming the key, `IntegrityError` for an unsafe file name."""
+    try:
+        return _read(directory)
+    except ConfigError as error:  # which knows of checkpoints alone
+        again = f"aipc convert {source_of(directory)} OUT --to onnx"
+        raise ConfigError(error.what, expected=error.expected, found=error.found, try_next=again) from error
+
+
+def _read(directory: Path) -> GenaiConfig:
     config = ConfigFile.load(directory / CONFIG_FILE)
     model = _section(config, "model")
     decoder = _section(model, "decoder")

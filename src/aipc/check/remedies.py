@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aipc.errors import StoreError
-from aipc.quoting import quoted
-from aipc.store.manifest import MANIFEST, read_manifest
+from aipc.store.manifest import source_of
 
 _PER_ROW_FROM = 5_000_000_000  # weights; OpenVINO's guide has one scale a row for models above 4 to 5 billion
 _NPU_GROUP = 128
@@ -16,18 +14,13 @@ _NPU_GROUP = 128
 
 @dataclass(frozen=True)
 class Remedies:
-    """`source` is what a command converts: where aipc's own models came from, the word SRC for others."""
+    """`source` is what a command converts: where aipc's own models came from, the word SOURCE for others."""
 
-    source: str = "SRC"
+    source: str = "SOURCE"
 
     @staticmethod
     def of(model_dir: Path) -> Remedies:
-        if not (model_dir / MANIFEST).is_file():
-            return Remedies()
-        try:
-            return Remedies(quoted(read_manifest(model_dir).origin.location))
-        except StoreError:  # a manifest that cannot be read says nothing about the source
-            return Remedies()
+        return Remedies(source_of(model_dir))
 
     def openvino(self, *, columns: Iterable[int] = (), elements: int = 0) -> str:
         """An OpenVINO directory that all of its devices take. `columns` are those of the linear weights."""

@@ -18,12 +18,17 @@ _PROVIDER_NAMES = {"cpu": "[], which is the CPU", "cuda": '[{"cuda": …}]', "di
 _SMALLEST_BLOCK = 16
 _LARGEST_CPU_BLOCK = 256
 _QUANTISED = "com.microsoft.MatMulNBits"
+# GenAI reads both; the chat template is in the second, or in chat_template.jinja.
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 _BITS = {"cpu": (2, 4, 8), "cuda": (4, 8), "directml": (4, 8)}
 
 
 def common_rules(config: GenaiConfig, facts: OnnxFacts, remedies: Remedies, device: str) -> Iterator[Finding]:
     """Rules that hold for every provider."""
     remedy = remedies.onnx(device)
+    for name in _TOKENIZER_FILES:
+        if not (config.path.parent / name).is_file():
+            yield note("files/tokenizer", name, expected="the tokenizer beside the model", found="no such file")
     yield from external_data.rules(facts, config.path.parent, remedy)
     yield from rules_genai.rules(config, facts, remedy)
     yield from _provider(config, device, remedy)

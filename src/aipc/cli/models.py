@@ -41,7 +41,7 @@ _SHOWN = 3  # places of a finding; --json has them all
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=("list", "verify", "check", "rm"), default="list")
     parser.add_argument("name", nargs="?", metavar="NAME")
-    parser.add_argument("--device", choices=DEVICES, metavar="DEVICE", help=f"check: {', '.join(DEVICES)}")
+    parser.add_argument("--device", metavar="DEVICE", help=f"check: {', '.join(DEVICES)}")
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
 
 
@@ -127,7 +127,7 @@ def _check(name: str, device: str | None, *, as_json: bool) -> int:
             expected=f"one of {', '.join(DEVICES)}",
             try_next=f"aipc models check {quoted(name)} --device {DEVICES[0]}",
         )
-    report = check(_directory_of(name), device)
+    report = check(_directory_of(name), device.partition(".")[0].lower())
     if as_json:
         print(json.dumps(report.as_json()))
         return 0 if report.passes else 1
@@ -144,6 +144,10 @@ def _directory_of(name: str) -> Path:
     path = Path(name)
     if path.is_dir():
         return path
+    if path.is_file():
+        raise ModelNotFoundError(
+            f"{name} is a file", expected="a model's directory", try_next=f"give its directory, {quoted(path.parent)}"
+        )
     stored = model_path(name, models_dir=models_directory()) if is_model_name(name) else path
     if not stored.is_dir():
         raise ModelNotFoundError(

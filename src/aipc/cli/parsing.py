@@ -43,6 +43,20 @@ def recipe_of(arguments: argparse.Namespace, model: str | None) -> Recipe:
     return Recipe(weights, arguments.group_size, arguments.ratio, arguments.symmetric, arguments.all_layers)
 
 
+def chosen_recipe_of(arguments: argparse.Namespace) -> Recipe | None:
+    """The recipe for `-m`, None where no argument names one. Raises `RecipeError`."""
+    from aipc.model import chosen_recipe
+
+    return chosen_recipe(
+        arguments.model,
+        arguments.weights,
+        arguments.group_size,
+        arguments.ratio,
+        arguments.symmetric,
+        arguments.all_layers,
+    )
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """-m, --device, --engine and the recipe for a checkpoint that must be converted first."""
     parser.add_argument(
@@ -54,9 +68,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device",
-        default="cpu",
         metavar="DEVICE",
-        help="cpu, gpu, gpu.1, npu; of onnx: directml, directml.1, cuda (cpu)",
+        help="cpu, gpu, gpu.1, npu; of onnx: directml, directml.1, cuda (cpu, or what MODEL was made for)",
     )
     parser.add_argument(
         "--engine", metavar="ENGINE", help=f"{' or '.join(FORMATS)} (what MODEL was converted for, or has the device)"

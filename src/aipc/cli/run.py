@@ -22,8 +22,8 @@ from aipc.cli.display import Display
 from aipc.cli.parsing import (
     add_model_arguments,
     add_sampling_arguments,
+    chosen_recipe_of,
     properties_of,
-    recipe_of,
     sampling_of,
 )
 from aipc.cli.show import note_statistics, show
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    recipe, properties = recipe_of(arguments, arguments.model), properties_of(arguments)
+    recipe, properties = chosen_recipe_of(arguments), properties_of(arguments)
     device = arguments.device
     engine = chosen_engine(arguments.engine, device=device, properties=properties)
     prompt = _prompt(arguments.prompt)

@@ -9,13 +9,14 @@ from types import ModuleType
 from aipc.engines.onnx_device import found_device, kind_of
 from aipc.errors import EngineError, UsageError
 from aipc.onnx_import import import_genai
-from aipc.quoting import quoted
+from aipc.store.manifest import source_of
 from aipc.target import FORMATS, ONNX_DEVICES, Target, target_of
 
+USUAL_DEVICE = "cpu"
 _ONNX_ALONE = tuple(device for device in ONNX_DEVICES if device != "cpu")
 
 
-def chosen_engine(engine: str | None, *, device: str, properties: Mapping[str, str]) -> str | None:
+def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping[str, str]) -> str | None:
     """The engine that `engine` and `device` ask for, None where they leave it to the model.
 
     Raises `UsageError` for an unknown one, or when engine, device and properties contradict each other; for the ONNX
@@ -23,6 +24,7 @@ def chosen_engine(engine: str | None, *, device: str, properties: Mapping[str, s
     """
     if engine is not None and engine not in FORMATS:
         raise UsageError(f"--engine {engine}", expected=" or ".join(FORMATS), found=repr(engine))
+    device = USUAL_DEVICE if device is None else device
     if device.partition(".")[0].lower() in _ONNX_ALONE:
         if engine == "openvino":
             raise UsageError(
@@ -38,9 +40,14 @@ def chosen_engine(engine: str | None, *, device: str, properties: Mapping[str, s
     return engine
 
 
-def target_for(engine: str | None, device: str) -> Target:
-    """What a checkpoint is converted to, so that `engine` runs it on `device`; None is OpenVINO."""
-    return target_of("onnx", kind_of(device)) if engine == "onnx" else target_of("openvino")
+def target_for(engine: str | None, device: str | None) -> Target:
+    """What a checkpoint is converted to, so that `engine` runs it on `device`; None are OpenVINO and the CPU."""
+    return target_of("onnx", kind_of(device or USUAL_DEVICE)) if engine == "onnx" else target_of("openvino")
+
+
+def usual_device(module: ModuleType, path: Path) -> str:
+    """The device of a model where none is asked for: the one that it was made for, or else the CPU."""
+    return str(module.made_for(path)) if hasattr(module, "made_for") else USUAL_DEVICE
 
 
 def engine_of(path: Path, engine: str | None = None) -> ModuleType:
@@ -57,7 +64,7 @@ def engine_of(path: Path, engine: str | None = None) -> ModuleType:
         raise EngineError(
             f"{path} holds no model that an engine can load",
             expected=f"{openvino.MODEL_FILE} or {onnx.MODEL_FILE}",
-            try_next=f"aipc convert CHECKPOINT {quoted(path)}",
+            try_next=f"aipc convert {source_of(path)} OUT",
         )
     if engine is None:
         return next(iter(modules.values()))
@@ -66,6 +73,6 @@ def engine_of(path: Path, engine: str | None = None) -> ModuleType:
             f"{path} is no model for the {engine} engine",
             expected={"openvino": openvino, "onnx": onnx}[engine].MODEL_FILE,
             found=f"a model for {' and '.join(modules)}",
-            try_next=f"aipc convert CHECKPOINT OUT --to {engine}",
+            try_next=f"aipc convert {source_of(path)} OUT --to {engine}",
         )
     return modules[engine]

@@ -20,6 +20,7 @@ from aipc.engines.request import checked_request
 from aipc.engines.runs import Run, runs
 from aipc.errors import DeviceError, EngineError, UsageError
 from aipc.onnx_import import first_useful_line, import_genai
+from aipc.store.manifest import source_of
 
 __all__ = ["MODEL_FILE", "OnnxSession", "import_packages", "load", "name"]
 
@@ -68,13 +69,19 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OnnxSession:
     return OnnxSession(genai, model, device=found, directory=directory, options=options)
 
 
+def made_for(model_dir: Path) -> str:
+    """The device that a directory was made for. Raises as `read_directory`."""
+    return read_directory(model_dir).device
+
+
 def _check_made_for(directory: OnnxDirectory, kind: str) -> None:
     if directory.device != kind:
+        again = f"aipc convert {source_of(directory.path)} OUT --to onnx --device {kind}"
         raise DeviceError(
             f"{directory.path} was made for {directory.device}",
             expected=f"--device {directory.device}",
             found=f"--device {kind}",
-            try_next=f"aipc convert CHECKPOINT OUT --to onnx --device {kind}",
+            try_next=f"--device {directory.device}, or {again}",
         )
 
 

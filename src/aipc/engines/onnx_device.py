@@ -5,7 +5,6 @@ ONNX Runtime itself takes the CPU for whatever it does not know or have, and say
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from aipc.devices.directx import directx_adapters
 from aipc.devices.known import NotAvailable
 from aipc.devices.processor import find_processor
 from aipc.errors import DeviceError
-from aipc.onnx_import import INSTALL
+from aipc.onnx_import import FOR_THE_CPU, INSTALL, refuse_elsewhere
 
 DEVICES = ("cpu", "directml", "cuda")
 
@@ -97,8 +96,7 @@ def _check_provider(genai: Any, kind: str) -> None:
     has_provider = {"directml": "is_dml_available", "cuda": "is_cuda_available"}[kind]
     if getattr(genai, has_provider, lambda: False)():
         return
-    if kind == "directml" and sys.platform != "win32":
-        raise DeviceError("DirectML is only on Windows", try_next="--device cpu, or --device cuda with an NVIDIA GPU")
+    refuse_elsewhere(kind)
     raise DeviceError(
         f"the installed {getattr(genai, '__id__', 'onnxruntime-genai')} does not run on {kind}",
         expected=f"a package that is built for {kind}",
@@ -109,7 +107,7 @@ def _check_provider(genai: Any, kind: str) -> None:
 def _unlisted(kind: str, which: str, reason: NotAvailable) -> OnnxDevice:
     """An adapter that only the provider itself can find; it fails where there is none."""
     if kind == "cuda":
-        raise DeviceError("no NVIDIA GPU is there", found=reason, try_next="--device cpu")
+        raise DeviceError("no NVIDIA GPU is there", found=reason, try_next=FOR_THE_CPU)
     if which and not _is_index(which):
         raise DeviceError(f"no adapter can be found by the name {which!r}", found=reason, try_next="--device directml")
     return OnnxDevice(kind, int(which) if which else None, "an adapter whose name is not known")
@@ -134,5 +132,5 @@ def _no_adapter(device: str, adapters: Sequence[str]) -> DeviceError:
     return DeviceError(
         f"device {device!r} is not there",
         expected=f"one that is ({there or 'none'})",
-        try_next="--device cpu" if not adapters else f"--device {kind}.0",
+        try_next=FOR_THE_CPU if not adapters else f"--device {kind}.0",
     )

@@ -17,6 +17,7 @@ from aipc.config import ConfigFile
 from aipc.engines.onnx_file import External, OnnxFile, read_onnx
 from aipc.errors import AipcError, EngineError
 from aipc.store import validate_file_name
+from aipc.store.manifest import source_of
 
 MODEL_FILE = "genai_config.json"
 FLOAT16 = 10  # ONNX's number of the type
@@ -67,7 +68,7 @@ def read_directory(path: Path) -> OnnxDirectory:
         raise EngineError(
             f"{path} holds no model of ONNX Runtime GenAI",
             expected=MODEL_FILE,
-            try_next="aipc convert CHECKPOINT OUT --to onnx",
+            try_next=f"aipc convert {source_of(path)} OUT --to onnx",
         )
     try:
         model = _section(ConfigFile.load(file), "model")

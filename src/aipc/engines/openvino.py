@@ -20,7 +20,7 @@ from aipc.engines.request import checked_request
 from aipc.engines.runs import Run, runs
 from aipc.errors import EngineError
 from aipc.openvino_import import first_useful_line, import_genai, import_openvino
-from aipc.quoting import quoted
+from aipc.store.manifest import source_of
 
 name = "openvino"
 
@@ -68,7 +68,7 @@ def _check_model(model_dir: Path) -> None:
         raise EngineError(
             f"{model_dir} holds no OpenVINO model",
             expected=MODEL_FILE,
-            try_next=f"aipc convert CHECKPOINT {quoted(model_dir)}",
+            try_next=f"aipc convert {source_of(model_dir)} OUT",
         )
 
 

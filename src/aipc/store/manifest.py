@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
 from aipc.errors import IntegrityError, StoreError
+from aipc.quoting import quoted
 from aipc.store.hashing import SAMPLE_OVER_BYTES, FileRecord
 from aipc.store.names import validate_file_name
 
@@ -112,6 +114,14 @@ def read_manifest(model_dir: Path) -> Manifest:
         aipc_version=fields.get("aipc_version", str),
         created=fields.get("created", str),
     )
+
+
+def source_of(model_dir: Path) -> str:
+    """What a command would convert to make this model again: where aipc's own came from, the word SOURCE for others."""
+    with suppress(StoreError):  # a manifest that cannot be read says nothing about the source
+        if (model_dir / MANIFEST).is_file():
+            return quoted(read_manifest(model_dir).origin.location)
+    return "SOURCE"
 
 
 def _load(path: Path) -> object:

@@ -107,7 +107,7 @@ def _directory(model: str) -> Source | None:
         return None
     if not path.is_dir():
         raise ModelNotFoundError(
-            f"{model} is a file", expected="a model's directory", try_next=f"-m {quoted(path.parent)}"
+            f"{model} is a file", expected="a model's directory", try_next=f"give its directory, {quoted(path.parent)}"
         )
     try:
         names = {entry.name for entry in path.iterdir()}
@@ -151,6 +151,8 @@ def _checkpoint_name(path: Path) -> tuple[str, str | None]:
 
 
 def _no_model(path: Path, names: set[str]) -> ModelNotFoundError | ConfigError | WeightError | IntegrityError:
+    if "model.onnx" in names:
+        return _not_whole(path, "genai_config.json", "genai_config.json and model.onnx")
     if names & {MANIFEST, "openvino_model.bin"}:
         return _not_whole(path, "openvino_model.xml", "openvino_model.bin and openvino_model.xml")
     pickles = sorted(name for name in names if Path(name).suffix in _PICKLES)
@@ -166,7 +168,8 @@ def _no_model(path: Path, names: set[str]) -> ModelNotFoundError | ConfigError |
             f"{path} has weights, but no config.json that describes them",
             try_next="copy config.json from where the weights came from",
         )
-    found = ", ".join(sorted(names)[:6]) + (", …" if len(names) > 6 else "")
+    shown = sorted(name for name in names if not name.startswith("."))
+    found = ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")
     return ModelNotFoundError(
         f"{path} is no model",
         expected="openvino_model.xml or genai_config.json (a converted model), "

@@ -70,7 +70,7 @@ class OnnxTarget:
             sizes = [size for size in GROUP_SIZES if size in fitting]
             raise RecipeError(
                 f"weight {use.name}",
-                expected="groups of 16, 32, 64 or 128 columns, as ONNX Runtime has no other",
+                expected="groups of 32, 64 or 128 columns, as ONNX Runtime has none of a whole row",
                 found=f"{columns} columns in one group" if fitting else f"{columns} columns",
                 try_next=f"--group-size {max(sizes)}" if sizes else f"--weights {self._plain.label}",
             )
@@ -84,7 +84,7 @@ class OnnxTarget:
 
     def draw(self, plan: Plan, checkpoint: Checkpoint) -> Drawing:
         try:
-            from aipc.graph.onnx import OnnxGraph
+            from aipc.graph.onnx.model import OnnxGraph
         except ModuleNotFoundError as error:
             if error.name != "onnx":
                 raise
