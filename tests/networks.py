@@ -12,7 +12,7 @@ from aipc.checkpoint import Checkpoint
 from aipc.graph.numpy import NumpyModel
 from aipc.plan import make_plan
 from aipc.quant.recipe import Recipe
-from aipc.target import Target
+from aipc.targets import Target
 
 EXACT = {
     "INFERENCE_PRECISION_HINT": "f32",

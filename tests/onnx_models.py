@@ -13,7 +13,7 @@ from aipc.errors import MissingPackageError
 from aipc.onnx_import import import_genai
 from aipc.quant.recipe import Recipe
 from aipc.store import Origin
-from aipc.target import target_of
+from aipc.targets import target_of
 
 
 def genai_or_skip() -> Any:

@@ -49,3 +49,10 @@ def test_a_nested_key_is_named_with_its_path(tmp_path: Path) -> None:
         section.numbers("short_factor", length=2)
     with pytest.raises(ConfigError, match=r"rope_scaling\.long_factor.*no such key"):
         section.numbers("long_factor", length=2)
+
+
+def test_a_key_that_stands_twice_is_refused_for_programs_take_different_ones(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text('{"a": {"b": 1, "c": 2, "b": 3}}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="'b' twice"):
+        ConfigFile.load(file)

@@ -128,7 +128,7 @@ def test_a_value_of_another_type_says_what_was_expected_and_found(fake_model: Ma
         fake_model().stream("Hi", **option)
 
 
-@pytest.mark.parametrize("target", [{"device": None}, {"properties": {"MAX_PROMPT_LEN": 64}}, {"properties": "A=1"}])
+@pytest.mark.parametrize("target", [{"device": 5}, {"properties": {"MAX_PROMPT_LEN": 64}}, {"properties": "A=1"}])
 def test_a_device_or_property_that_is_no_text_is_a_usage_error(tmp_path: Path, target: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(target))}.*expected "):
         aipc.load(tmp_path, **target)

@@ -17,6 +17,16 @@ LARGEST_JSON_BYTES = 64 * 1024 * 1024
 LARGEST_COUNT = 2**31 - 1  # no size or length of a real model comes near it
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different: of equal ones each program takes another, so none can be checked."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {repeated!r:.80} twice in one object")
+    return values
+
+
 @dataclass(frozen=True)
 class ConfigFile:
     """A JSON object of a file; `prefix` says where in the file it stands."""
@@ -36,7 +46,7 @@ class ConfigFile:
                     found=path.stat().st_size,
                     try_next=_TRY_NEXT,
                 )
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such file", try_next="copy it from the checkpoint's repository") from None
         except OSError as error:

@@ -30,7 +30,7 @@ from aipc.store import (
     usual_weights,
     writing,
 )
-from aipc.target import Drawing, Target, target_of
+from aipc.targets import Drawing, Target, target_of
 
 # Travel with the weights, so that any tokenizer library finds what it knows. Never *.py.
 _COMPANIONS = (

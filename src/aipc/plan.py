@@ -15,7 +15,7 @@ from aipc.graph.inventory import Role, WeightUse, weights_used
 from aipc.models import Architecture, read_architecture
 from aipc.quant import Scheme
 from aipc.quant.recipe import Recipe
-from aipc.target import Target, target_of
+from aipc.targets import Target, target_of
 
 _SAMPLE_ELEMENTS = 1024 * 1024
 _MOST_THREADS = 6  # more wait for the interpreter's lock and for the disk
@@ -35,7 +35,7 @@ class PlannedWeight:
 
     @property
     def bits_per_weight(self) -> float:
-        return self.scheme.bits_per_weight(self.use.shape[-1])
+        return 8 * self.size_bytes / math.prod(self.use.shape)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aipc.config import ConfigFile
 from aipc.errors import IntegrityError, StoreError, UnsupportedModelError, UsageError
-from aipc.models import read_architecture
+from aipc.models import Architecture, read_architecture
 from aipc.progress import Progress, at_stage
 from aipc.quant.recipe import Recipe
 from aipc.store import (
@@ -25,7 +25,7 @@ from aipc.store import (
     verify,
 )
 from aipc.store.manifest import source_of
-from aipc.target import Target, target_of
+from aipc.targets import Target, target_of
 
 _FALLBACK_CONTEXT_TOKENS = 2048
 _GUIDE_WAIT_S = 60.0  # for another process that converts it, which takes a second
@@ -70,7 +70,9 @@ def ready_model(
 
 def _refuse_other_recipe(path: Path, recipe: Recipe) -> None:
     """A comparison of recipes would compare a model with itself if it were passed over in silence."""
-    made_by = str(read_manifest(path).recipe.get("label")) if (path / MANIFEST).is_file() else "not known"
+    if not (path / MANIFEST).is_file():
+        return  # others' directories do not say
+    made_by = str(read_manifest(path).recipe.get("label"))
     if not made_by.endswith(recipe.label):
         raise UsageError(
             f"{path} is converted already, and cannot be quantised once more",
@@ -141,12 +143,7 @@ def _place(origin: Origin, recipe: Recipe, target: Target) -> Path:
 def read_facts(name: str, path: Path) -> ReadyModel:
     """Facts from the manifest and config.json; a directory that others made has only the latter."""
     manifest = read_manifest(path) if (path / MANIFEST).is_file() else None
-    config = ConfigFile.load(path / "config.json")
-    try:
-        architecture = read_architecture(config)
-    except UnsupportedModelError:
-        architecture = None  # others' directories may hold families that aipc does not convert
-    context_tokens = config.count("max_position_embeddings", default=_FALLBACK_CONTEXT_TOKENS)
+    architecture, context_tokens = _architecture(path)
     return ReadyModel(
         name=name,
         path=path,
@@ -157,3 +154,16 @@ def read_facts(name: str, path: Path) -> ReadyModel:
         kv_elements_per_token=architecture.kv_elements_per_token if architecture else None,
         sliding_window=getattr(architecture, "sliding_window", None),  # not every family has one
     )
+
+
+def _architecture(path: Path) -> tuple[Architecture | None, int]:
+    """The network as far as it is known, and its context. ONNX Runtime GenAI's own builder writes no config.json."""
+    if not (path / "config.json").is_file() and (path / "genai_config.json").is_file():
+        model = ConfigFile.load(path / "genai_config.json").section("model")
+        return None, _FALLBACK_CONTEXT_TOKENS if model is None else model.count("context_length")
+    config = ConfigFile.load(path / "config.json")
+    try:
+        architecture = read_architecture(config)
+    except UnsupportedModelError:
+        architecture = None  # others' directories may hold families that aipc does not convert
+    return architecture, config.count("max_position_embeddings", default=_FALLBACK_CONTEXT_TOKENS)

@@ -33,7 +33,7 @@ def test_an_ir_is_none_for_onnx_runtimes_devices(device: str, tmp_path: Path) ->
     report = check(unpack_ir("optimum-int4-sym", tmp_path), device)
     (finding,) = report.failures
     assert (finding.rule, finding.found) == ("format", "an OpenVINO IR")
-    assert finding.remedy == f"aipc convert SRC OUT --to onnx --device {device} --weights int4"
+    assert finding.remedy == f"aipc convert SOURCE OUT --to onnx --device {device} --weights int4"
 
 
 def test_where_both_formats_lie_the_device_decides(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_optimums_symmetric_export_passes_and_its_default_fails_on_the_npu(tmp_p
     finding = failing(check(asymmetric, "npu"), "npu/symmetric")
     assert len(finding.where) == 4
     assert finding.found == "u4 g64 with zero points"
-    assert finding.remedy == "aipc convert SRC OUT --weights int4 --group-size 128"
+    assert finding.remedy == "aipc convert SOURCE OUT --weights int4 --group-size 128"
     assert check(asymmetric, "cpu").passes
 
 

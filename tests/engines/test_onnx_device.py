@@ -59,7 +59,7 @@ def test_an_unknown_provider_is_never_the_cpu(device: str) -> None:
 
 
 def test_a_provider_that_the_package_lacks_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DeviceError, match="pip install onnxruntime-genai-cuda"):
+    with pytest.raises(DeviceError, match=r"pip install .aipc\[cuda\]"):
         found_device(FakeGenai(dml=True), "cuda")
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(DeviceError, match=r'pip install "aipc\[directml\]"'):
@@ -82,7 +82,7 @@ def test_an_adapter_that_cannot_be_listed_is_taken_by_its_index_alone(monkeypatc
 
 def loaded(monkeypatch: pytest.MonkeyPatch, genai: FakeGenai, model_dir: Path, device: str) -> engine.OnnxSession:
     monkeypatch.setattr(engine, "import_genai", lambda *_: genai)
-    return engine.load(model_dir, device, LoadOptions())
+    return engine.load(model_dir, device, LoadOptions(rope_switch_tokens=64))
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +129,7 @@ def test_a_directory_for_another_device_is_refused_with_the_command_that_makes_t
 ) -> None:
     if made_for == device:
         return
-    with pytest.raises(
-        DeviceError, match=f"made for {made_for}(.|\n)*convert CHECKPOINT OUT --to onnx --device {device}"
-    ):
+    with pytest.raises(DeviceError, match=f"made for {made_for}(.|\n)*convert .* OUT --to onnx --device {device}"):
         loaded(monkeypatch, FakeGenai(dml=True, cuda=True), directories[made_for], device)
 
 

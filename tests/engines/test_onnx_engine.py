@@ -23,7 +23,7 @@ from aipc.errors import ContextLengthError, EmptyPromptError, EngineError, Missi
 from aipc.graph.numpy import NumpyModel
 from aipc.onnx_import import first_useful_line
 from aipc.quant.recipe import Recipe
-from aipc.target import target_of
+from aipc.targets import target_of
 
 genai_or_skip()
 
@@ -242,7 +242,7 @@ def test_a_property_is_wrong_usage(model_dir: Path) -> None:
         engine.load(model_dir, "cpu", LoadOptions(properties={"NUM_STREAMS": "1"}))
 
 
-@pytest.mark.parametrize(("device", "package"), [("cpu", r"aipc\[onnx\]"), ("cuda", "onnxruntime-genai-cuda")])
+@pytest.mark.parametrize(("device", "package"), [("cpu", r"aipc\[onnx\]"), ("cuda", r"aipc\[cuda\]")])
 def test_a_missing_package_names_the_command(device: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from aipc.onnx_import import import_genai
 

@@ -15,7 +15,7 @@ from aipc.conversion import write_model
 from aipc.errors import RecipeError, UnsupportedModelError, UsageError
 from aipc.quant.recipe import Recipe
 from aipc.store import Origin
-from aipc.target import target_of
+from aipc.targets import target_of
 
 pytest.importorskip("onnxruntime", reason='onnxruntime is missing: pip install ".[onnx]"')
 onnx = pytest.importorskip("onnx", reason='onnx is missing: pip install ".[onnx]"')

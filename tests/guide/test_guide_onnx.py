@@ -16,7 +16,7 @@ from aipc import guide as embedded
 from aipc.chat import Chat, Message
 from aipc.conversion import convert
 from aipc.quant.recipe import Recipe
-from aipc.target import target_of
+from aipc.targets import target_of
 
 genai_or_skip()
 

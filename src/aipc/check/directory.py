@@ -12,7 +12,8 @@ from aipc.check.onnx_model import OnnxFacts, read_onnx
 from aipc.check.openvino_ir import XML_FILE, IrFacts, read_ir
 from aipc.check.remedies import Remedies
 from aipc.check.report import Finding, Kind, Report, failure, grouped
-from aipc.errors import ModelNotFoundError, StoreError, UsageError
+from aipc.engines.onnx_directory import read_directory
+from aipc.errors import EngineError, ModelNotFoundError, StoreError, UsageError
 
 _OPENVINO_DEVICES, _ONNX_DEVICES = ("cpu", "gpu", "npu"), ("cpu", "directml", "cuda")
 _MARKS: dict[Kind, str] = {"openvino": XML_FILE, "onnx": CONFIG_FILE}
@@ -83,8 +84,18 @@ def _onnx_findings(config: GenaiConfig, facts: OnnxFacts, remedies: Remedies, de
             remedy=remedies.openvino(),
         )
         return
+    yield from _trust(config.path.parent, remedies.onnx(device))
     of_device = {"cpu": rules_onnx.rules, "cuda": rules_cuda.rules, "directml": rules_directml.rules}
     yield from of_device[device](config, facts, remedies)
+
+
+def _trust(model_dir: Path, remedy: str) -> Iterator[Finding]:
+    """What the engine itself refuses to hand on: options that load or write files, files elsewhere."""
+    try:
+        read_directory(model_dir)
+    except EngineError as error:
+        expected, found = error.expected or "a directory that aipc runs", error.found or error.what
+        yield failure("aipc/trust", str(error.what), expected=expected, found=found, remedy=remedy)
 
 
 def _ir_summary(facts: IrFacts) -> str:

@@ -22,7 +22,7 @@ from aipc.conversion import Conversion, convert, plan_conversion
 from aipc.errors import UsageError
 from aipc.plan import Plan
 from aipc.quoting import quoted
-from aipc.target import FORMATS, ONNX_DEVICES, target_of
+from aipc.targets import FORMATS, ONNX_DEVICES, target_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

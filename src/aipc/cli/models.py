@@ -127,7 +127,10 @@ def _check(name: str, device: str | None, *, as_json: bool) -> int:
             expected=f"one of {', '.join(DEVICES)}",
             try_next=f"aipc models check {quoted(name)} --device {DEVICES[0]}",
         )
-    report = check(_directory_of(name), device.partition(".")[0].lower())
+    kind = device.partition(".")[0].lower()
+    if kind not in DEVICES:
+        raise UsageError(f"--device {device}", expected=f"one of {', '.join(DEVICES)}", found=repr(device))
+    report = check(_directory_of(name), kind)
     if as_json:
         print(json.dumps(report.as_json()))
         return 0 if report.passes else 1

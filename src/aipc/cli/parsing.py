@@ -8,7 +8,7 @@ from typing import Any
 from aipc.errors import UsageError
 from aipc.quant.recipe import WEIGHT_FORMATS, Recipe
 from aipc.store import usual_weights
-from aipc.target import FORMATS
+from aipc.targets import FORMATS
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(WEIGHT_FORMATS)} (int4; the embedded model: int8)",
     )
     group.add_argument(
-        "--group-size", type=int, metavar="N", help="int4: columns that share a scale: 32, 64, 128, or -1 for all (128)"
+        "--group-size", type=int, metavar="N", help="columns that share a scale: 32, 64, 128, or -1 for all (int4: 128)"
     )
     group.add_argument(
         "--ratio", type=float, default=1.0, metavar="R", help="int4: share of the weights in INT4, the rest INT8 (1.0)"

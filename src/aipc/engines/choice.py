@@ -10,7 +10,7 @@ from aipc.engines.onnx_device import found_device, kind_of
 from aipc.errors import EngineError, UsageError
 from aipc.onnx_import import import_genai
 from aipc.store.manifest import source_of
-from aipc.target import FORMATS, ONNX_DEVICES, Target, target_of
+from aipc.targets import FORMATS, ONNX_DEVICES, Target, target_of
 
 USUAL_DEVICE = "cpu"
 _ONNX_ALONE = tuple(device for device in ONNX_DEVICES if device != "cpu")

@@ -61,7 +61,7 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OnnxSession:
     found = found_device(genai, device)
     _check_only_adapter(found)
     with _engine_errors(f"{model_dir} cannot be loaded on {found.id}", try_next="convert the model again"):
-        model = genai.Model(_config(genai, directory, found))
+        model = genai.Model(_config(genai, directory, found, options))
         _opened_adapters[found.kind] = found
         runs_on = str(model.device_type)
     if runs_on.lower() != found.provider:
@@ -96,9 +96,9 @@ def _check_only_adapter(device: OnnxDevice) -> None:
         )
 
 
-def _config(genai: Any, directory: OnnxDirectory, device: OnnxDevice) -> Any:
+def _config(genai: Any, directory: OnnxDirectory, device: OnnxDevice, options: LoadOptions) -> Any:
     config = genai.Config(str(directory.path))
-    config.overlay(json.dumps({"model": _changes(directory)}))
+    config.overlay(json.dumps({"model": _changes(directory, options)}))
     config.clear_providers()
     if device.kind != "cpu":
         config.append_provider(device.provider)
@@ -109,9 +109,10 @@ def _config(genai: Any, directory: OnnxDirectory, device: OnnxDevice) -> Any:
     return config
 
 
-def _changes(directory: OnnxDirectory) -> dict[str, object]:
+def _changes(directory: OnnxDirectory, options: LoadOptions) -> dict[str, object]:
     quiet = {"session_options": {"log_severity_level": _FATAL}}  # what is an error is raised, and need not be logged
-    plain = {"type": _PLAIN} if directory.model_type == _REWINDS else {}
+    is_rewound_here = directory.model_type == _REWINDS and options.rope_switch_tokens is not None
+    plain = {"type": _PLAIN} if is_rewound_here else {}
     return {"decoder": quiet, **plain}
 
 

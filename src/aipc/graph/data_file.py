@@ -47,6 +47,14 @@ class Literal:
 
 
 @dataclass(frozen=True)
+class Computed:
+    """Bytes that are computed when they are written, in blocks."""
+
+    offset: int
+    blocks: Callable[[], Iterator[bytes]]
+
+
+@dataclass(frozen=True)
 class Stored:
     """The arrays of some packed rows as a file holds them."""
 
@@ -87,7 +95,7 @@ class _Block:
 
 def write_data(
     file: BinaryIO,
-    regions: Sequence[Region | Literal],
+    regions: Sequence[Region | Literal | Computed],
     size_bytes: int,
     checkpoint: Checkpoint,
     *,
@@ -103,12 +111,16 @@ def write_data(
     """
     output = _Output(file, wrote)
     block_elements = min(BLOCK_ELEMENTS, _ELEMENTS_IN_ALL_BLOCKS // threads)
-    weights = [region for region in regions if not isinstance(region, Literal)]
+    weights = [region for region in regions if not isinstance(region, (Literal, Computed))]
     blocks = [block for region in weights for block in _blocks(region, block_elements)]
     with closing(_packed_in_order(checkpoint, blocks, threads)) as packed_blocks:
         for region in regions:
             if isinstance(region, Literal):
                 output.write_at(region.offset, region.data)
+            elif isinstance(region, Computed):
+                output.pad_to(region.offset)
+                for block in region.blocks():
+                    output.write(block)
             else:
                 row_bytes = checkpoint.stored(region.weight).size_bytes // _rows(region)
                 # The blocks come first in the zip, so that none of the next region's is taken when they end.

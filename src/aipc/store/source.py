@@ -22,8 +22,8 @@ _HUB_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?"
 _HUB_ID = re.compile(rf"({_HUB_PART}/{_HUB_PART})(?:@([A-Za-z0-9][A-Za-z0-9._/-]*))?")
 _HUB_URL = re.compile(rf"https?://[^/]+/({_HUB_PART}/{_HUB_PART})(?:/.*)?")
 _SNAPSHOT = re.compile(r"models--[^/\\]+?--([^/\\]+)")
-# What a converted directory is known by, and what it lacks when it is not whole.
-CONVERTED_FILES = (("openvino_model.xml", "openvino_model.bin"), ("genai_config.json", "model.onnx"))
+# What a converted directory is known by, and what it lacks when it is not whole; genai_config.json names the rest.
+CONVERTED_FILES = (("openvino_model.xml", "openvino_model.bin"), ("genai_config.json", "genai_config.json"))
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 _EXAMPLE = "microsoft/Phi-3-mini-4k-instruct"
 _PIECES, _PIECE_BYTES = 128, 4096  # a file of up to 512 KiB is read whole

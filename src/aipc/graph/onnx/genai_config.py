@@ -92,4 +92,4 @@ def _token_ids(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _first(sources: Sequence[Mapping[str, Any]], key: str) -> Any:
-    return next((source[key] for source in sources if source.get(key) is not None), None)
+    return next((source[key] for source in sources if source.get(key) not in (None, [])), None)

@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto
 
 from aipc.errors import UnsupportedModelError
 from aipc.graph import Heads, Rope, Weight
-from aipc.graph.data_file import Literal
+from aipc.graph.data_file import Computed
 from aipc.graph.onnx.nodes import CONTRIB, GraphWriter
 from aipc.graph.onnx.provider import Provider
 from aipc.graph.onnx.rope import cos_and_sin, shifted_positions
@@ -30,7 +30,7 @@ class OnnxModel:
     """A finished graph, and what fills the file beside it, in the order of offsets."""
 
     proto: ModelProto
-    regions: list[WeightRegion | Literal]
+    regions: list[WeightRegion | Computed]
     data_bytes: int
 
 
@@ -69,22 +69,17 @@ class Sum(Value):
 
 
 class OnnxGraph:
-    """The `Graph` protocol as ONNX operations. `last_only` gives the logits of each sequence's last token alone."""
+    """The `Graph` protocol as ONNX operations. The logits are those of each sequence's last token alone."""
 
-    def __init__(
-        self, schemes: Mapping[str, Scheme], provider: Provider, context_tokens: int, *, last_only: bool = True
-    ) -> None:
+    def __init__(self, schemes: Mapping[str, Scheme], provider: Provider, context_tokens: int) -> None:
         self._writer = GraphWriter()
         self._schemes = schemes
         self._provider = provider
         self._context_tokens = context_tokens
-        self._last_only = last_only
-        self._kind = TensorProto.FLOAT16 if provider.half else TensorProto.FLOAT
-        self._numpy_kind = np.float16 if provider.half else np.float32
+        self._kind = provider.kind
         self._regions: dict[str, WeightRegion] = {}
         self._tables: dict[Rope, tuple[str, str]] = {}
         self._positions: dict[Rope, str] = {}
-        self._norms = 0
         batch_tokens = ("batch_size", "sequence_length")
         self._input_ids = self._writer.input("input_ids", TensorProto.INT64, batch_tokens)
         attention_mask = self._writer.input(
@@ -204,15 +199,27 @@ class OnnxGraph:
         return Sum(a=a, b=b)
 
     def logits(self, x: Value, weight: Weight) -> None:
-        hidden, tokens = self._emitted(x), "sequence_length"
-        if self._last_only:
-            # (batch, 1, hidden): generation needs no other row, and the head is the largest matrix
-            last = self._writer.constant(np.array([-1], np.int64), "last")
-            hidden, tokens = self._writer.node("Gather", [hidden, last], name="last/Gather", axis=1), "1"
-        rows = weight.shape[0]
-        self._multiply(hidden, self._region(weight), slice(0, rows), name="lm_head", output="logits")
-        shape = ("batch_size", 1 if tokens == "1" else tokens, rows)
-        self._writer.output("logits", self._kind, shape)
+        # Generation needs no other row, and the head is the largest matrix.
+        hidden = self._last_tokens(self._emitted(x))
+        self._multiply(hidden, self._region(weight), slice(0, weight.shape[0]), name="lm_head", output="logits")
+        self._writer.output("logits", self._kind, ("batch_size", 1, weight.shape[0]))
+
+    def _last_tokens(self, hidden: str) -> str:
+        """(batch, 1, hidden): each sequence's last row. A batch is padded on the right, so it is not always the last of
+        all; and of a sequence that ended before these tokens it is any.
+        """
+        writer = self._writer
+        shape = writer.node("Shape", [self._input_ids], name="last/Shape")
+        axis = writer.constant(np.array(1, np.int64), "axis_of_tokens")
+        new_tokens = writer.node("Gather", [shape, axis], name="last/new_tokens", axis=0)
+        total = writer.node("Cast", [self._total_tokens], name="last/total_tokens", to=TensorProto.INT64)
+        before = writer.node("Sub", [total, new_tokens], name="last/before")
+        index = writer.node("Cast", [self._last_index], name="last/last_index", to=TensorProto.INT64)
+        row = writer.node("Sub", [index, before], name="last/row")
+        row = writer.node("Max", [row, writer.constant(np.array(0, np.int64), "zero")], name="last/Max")
+        axes = writer.constant(np.array([1, 2], np.int64), "axes_of_rows")
+        row = writer.node("Unsqueeze", [row, axes], name="last/Unsqueeze")  # (batch, 1, 1)
+        return writer.node("GatherND", [hidden, row], name="last/GatherND", batch_dims=1)
 
     def _emitted(self, value: Value) -> str:
         """The name of the value's tensor; what was put off is computed now."""

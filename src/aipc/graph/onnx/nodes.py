@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from aipc.graph.data_file import Literal
+from aipc.graph.data_file import Computed
 from aipc.graph.onnx.weights import ALIGNMENT, WeightRegion
 
 DATA_FILE = "model.onnx.data"
 OPSET = 21  # the newest that DirectML's last ONNX Runtime takes
 IR_VERSION = 10
 CONTRIB = "com.microsoft"
-_EMBEDDED_BYTES = 1024  # smaller constants stay in the model's own file
+_TABLE_BLOCK_BYTES = 1024 * 1024
 _SMALL_ALIGNMENT = 64
 _LARGE_BYTES = 1024 * 1024
-
-_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
 
 
 class GraphWriter:
@@ -28,19 +26,17 @@ class GraphWriter:
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
-        self.regions: list[WeightRegion | Literal] = []
+        self.regions: list[WeightRegion | Computed] = []
         self.data_bytes = 0
         self._inputs: list[ValueInfoProto] = []
         self._outputs: list[ValueInfoProto] = []
         self._initializers: dict[str, TensorProto] = {}
 
-    def node(
-        self, kind: str, inputs: Sequence[str], *, name: str, domain: str = "", outputs: int = 1, **attributes: Any
-    ) -> str:
-        """Add an operation; the name of its first output. An empty input is one that is left out."""
-        names = [f"{name}/output_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(kind, inputs, names, name=name, domain=domain, **attributes))
-        return names[0]
+    def node(self, kind: str, inputs: Sequence[str], *, name: str, domain: str = "", **attributes: Any) -> str:
+        """Add an operation; the name of its output. An empty input is one that is left out."""
+        output = f"{name}/output"
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, domain=domain, **attributes))
+        return output
 
     def named_node(
         self,
@@ -64,16 +60,23 @@ class GraphWriter:
         return name
 
     def constant(self, value: NDArray[Any], name: str) -> str:
-        """A constant, in the file beside the model if it is large. One name stands for one value."""
-        if name in self._initializers:
-            return name
-        data = np.ascontiguousarray(value)
-        if data.nbytes <= _EMBEDDED_BYTES:
-            self._initializers[name] = numpy_helper.from_array(data, name)
-            return name
-        offset = self._reserve(data.nbytes)
-        self.regions.append(Literal(offset, data.tobytes()))
-        return self.external(name, _TYPES[data.dtype.name], data.shape, offset=offset, size_bytes=data.nbytes)
+        """A small constant. One name stands for one value."""
+        if name not in self._initializers:
+            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def table(self, rows: Callable[[int, int], NDArray[Any]], shape: tuple[int, int], kind: int, name: str) -> str:
+        """A large constant in the file beside the model; `rows(start, stop)` computes some of its rows."""
+        row_bytes = shape[1] * (2 if kind == TensorProto.FLOAT16 else 4)
+        offset = self._reserve(shape[0] * row_bytes)
+        at_once = max(1, _TABLE_BLOCK_BYTES // row_bytes)
+
+        def blocks() -> Iterator[bytes]:
+            for start in range(0, shape[0], at_once):
+                yield rows(start, min(start + at_once, shape[0])).tobytes()
+
+        self.regions.append(Computed(offset, blocks))
+        return self.external(name, kind, shape, offset=offset, size_bytes=shape[0] * row_bytes)
 
     def reserve(self, region: WeightRegion) -> WeightRegion:
         """Room for a weight: the region with its offset."""

@@ -29,12 +29,17 @@ class Provider:
     accuracy_level: int | None = None
     options: Mapping[str, Any] | None = field(default=None, hash=False)
 
+    @property
+    def kind(self) -> int:
+        """ONNX's number of the element type that it computes in: FLOAT16 or FLOAT."""
+        return 10 if self.half else 1
+
 
 PROVIDERS = MappingProxyType(
     {
         # Level 4 lets MatMulNBits quantise the activations to INT8: prefill and decode about twice as fast.
         "cpu": Provider("cpu", half=False, gathers_codes=True, accuracy_level=4),
-        "cuda": Provider("cuda", half=True, options={"cuda": {"enable_cuda_graph": "0"}}),
+        "cuda": Provider("cuda", half=True, gathers_codes=True, options={"cuda": {"enable_cuda_graph": "0"}}),
         # Captured graphs make decoding faster and allow no operator that runs elsewhere, which `If` does.
         "directml": Provider(
             "directml",

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
+from aipc.errors import UnsupportedModelError
 from aipc.floats import Float32
 from aipc.graph import Rope
 from aipc.graph.onnx.nodes import GraphWriter, subgraph
 from aipc.graph.onnx.provider import Provider
 
+_LARGEST_BYTES = 1024**3  # of one table; that of the longest published context has 25 MB
 
-def tables(rope: Rope, context_tokens: int, *, long: bool) -> tuple[Float32, Float32]:
-    """cos and sin of every position, (tokens, rotated size / 2) each."""
-    frequencies = rope.long_inverse_frequencies if long else rope.inverse_frequencies
-    angles = np.outer(np.arange(context_tokens, dtype=np.float32), np.array(frequencies, np.float32))
-    scale = np.float32(rope.scale)
-    cos, sin = np.cos(angles), np.sin(angles, out=angles)
-    np.multiply(cos, scale, out=cos)
-    np.multiply(sin, scale, out=sin)
-    return cos, sin
+
+@dataclass(frozen=True)
+class _Rows:
+    """`tokens` rows of a table by one set of frequencies."""
+
+    frequencies: tuple[float, ...]
+    tokens: int
+
+    def angles(self, start: int, stop: int) -> Float32:
+        """(rows, rotated size / 2), in radians."""
+        positions = np.arange(start, stop, dtype=np.float32)
+        return np.outer(positions, np.array(self.frequencies, np.float32))
 
 
 def cos_and_sin(
@@ -32,26 +42,20 @@ def cos_and_sin(
     `shifted_positions` looks positions up there.
     """
     if rope.long_inverse_frequencies is None:
-        return _constants(writer, tables(rope, context_tokens, long=False), provider, "")
-    short = tables(rope, min(rope.original_tokens, context_tokens), long=False)
-    long = tables(rope, context_tokens, long=True)
+        return _tables(writer, [_Rows(rope.inverse_frequencies, context_tokens)], rope, provider, "")
+    short = _Rows(rope.inverse_frequencies, min(rope.original_tokens, context_tokens))
+    long = _Rows(rope.long_inverse_frequencies, context_tokens)
     if not provider.branches:
-        both = (np.concatenate([short[0], long[0]]), np.concatenate([short[1], long[1]]))
-        return _constants(writer, both, provider, "")
+        return _tables(writer, [short, long], rope, provider, "")
     original = writer.constant(np.array(rope.original_tokens, np.int32), "rope/original_tokens")
     is_long = writer.node("Greater", [total_tokens, original], name="rope/is_long")
-    cos_long, sin_long = _constants(writer, long, provider, "_long")
-    cos_short, sin_short = _constants(writer, short, provider, "_short")
-    kind = TensorProto.FLOAT16 if provider.half else TensorProto.FLOAT
     chosen = ("cos_cache", "sin_cache")
-    writer.named_node(
-        "If",
-        [is_long],
-        chosen,
-        name="rope/If",
-        then_branch=subgraph("long", [(cos_long, "cos_of_long"), (sin_long, "sin_of_long")], kind, long[0].shape),
-        else_branch=subgraph("short", [(cos_short, "cos_of_short"), (sin_short, "sin_of_short")], kind, short[0].shape),
-    )
+    branches = []
+    for kind, rows in (("long", long), ("short", short)):
+        cos, sin = _tables(writer, [rows], rope, provider, f"_{kind}")
+        pairs = [(cos, f"cos_of_{kind}"), (sin, f"sin_of_{kind}")]
+        branches.append(subgraph(kind, pairs, provider.kind, (rows.tokens, len(rows.frequencies))))
+    writer.named_node("If", [is_long], chosen, name="rope/If", then_branch=branches[0], else_branch=branches[1])
     return chosen
 
 
@@ -67,12 +71,32 @@ def shifted_positions(writer: GraphWriter, rope: Rope, position_ids: str) -> str
     return writer.node("Add", [position_ids, shift], name="rope/positions")
 
 
-def _constants(
-    writer: GraphWriter, cos_sin: tuple[Float32, Float32], provider: Provider, suffix: str
+def _tables(
+    writer: GraphWriter, parts: Sequence[_Rows], rope: Rope, provider: Provider, suffix: str
 ) -> tuple[str, str]:
-    kind = np.float16 if provider.half else np.float32
-    cos, sin = cos_sin
-    return (
-        writer.constant(cos.astype(kind, copy=False), f"cos_cache{suffix}"),
-        writer.constant(sin.astype(kind, copy=False), f"sin_cache{suffix}"),
-    )
+    """cos and sin of all parts' rows, one part below the other."""
+    tokens, pairs = sum(part.tokens for part in parts), len(rope.inverse_frequencies)
+    if 4 * tokens * pairs > _LARGEST_BYTES:
+        raise UnsupportedModelError(
+            f"a context of {tokens:,} tokens",
+            expected=f"tables of positions of at most {_LARGEST_BYTES:,} bytes",
+            found=f"{4 * tokens * pairs:,}",
+            try_next="--to openvino, which needs no tables",
+        )
+    element = np.float16 if provider.half else np.float32
+
+    def rows_of(function: np.ufunc) -> Callable[[int, int], NDArray[Any]]:
+        def rows(start: int, stop: int) -> NDArray[Any]:
+            found, first = [], 0
+            for part in parts:
+                begin, end = max(start - first, 0), min(stop - first, part.tokens)
+                if begin < end:
+                    found.append(function(part.angles(begin, end)) * np.float32(rope.scale))
+                first += part.tokens
+            return np.concatenate(found).astype(element, copy=False)
+
+        return rows
+
+    shape = (tokens, pairs)
+    cos = writer.table(rows_of(np.cos), shape, provider.kind, f"cos_cache{suffix}")
+    return cos, writer.table(rows_of(np.sin), shape, provider.kind, f"sin_cache{suffix}")

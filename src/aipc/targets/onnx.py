@@ -19,7 +19,7 @@ from aipc.quant.fp32 import Fp32
 from aipc.quant.int4 import Int4
 from aipc.quant.int8 import Int8
 from aipc.quant.recipe import GROUP_SIZES, Recipe
-from aipc.target import Drawing
+from aipc.targets import Drawing
 
 MODEL_FILE = "model.onnx"
 _ABOUT_GRAPH_BYTES = 2 * 1024 * 1024

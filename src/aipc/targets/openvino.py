@@ -18,7 +18,7 @@ from aipc.quant import PER_CHANNEL, Scheme
 from aipc.quant.fp32 import Fp32
 from aipc.quant.int8 import Int8
 from aipc.quant.recipe import Recipe
-from aipc.target import Drawing
+from aipc.targets import Drawing
 
 _TOKENIZER_IR_FACTOR = 3  # the two tokenizer IRs take up to about this many times tokenizer.json
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from aipc.errors import UsageError
-from aipc.graph.data_file import Literal, Region
+from aipc.graph.data_file import Computed, Literal, Region
 from aipc.graph.inventory import WeightUse
 from aipc.quant import Scheme
 from aipc.quant.recipe import Recipe
@@ -33,7 +33,7 @@ class Drawing:
     `write_tokenizer(directory)` what else this format needs of the tokenizer, about `tokenizer_bytes`.
     """
 
-    regions: Sequence[Region | Literal]
+    regions: Sequence[Region | Literal | Computed]
     data_bytes: int
     graph_bytes: int
     tokenizer_bytes: int
@@ -73,12 +73,12 @@ def target_of(to: str, device: str | None = None) -> Target:
                 expected="no device: an OpenVINO directory is for CPU, GPU and NPU alike",
                 try_next="leave --device out, or convert --to onnx",
             )
-        from aipc.graph.openvino.target import OpenVinoTarget
+        from aipc.targets.openvino import OpenVinoTarget
 
         return OpenVinoTarget()
     if to != "onnx":
         raise UsageError(f"--to {to}", expected=f"one of {', '.join(FORMATS)}", found=repr(to))
-    from aipc.graph.onnx.target import OnnxTarget
+    from aipc.targets.onnx import OnnxTarget
 
     device = "cpu" if device is None else device
     if device not in ONNX_DEVICES:
