@@ -76,6 +76,8 @@ class Statistics:
 
     def _memory(self) -> str:
         peak = f"peak memory {_number(self.peak_memory_bytes, 'MB', 0, per=1e6)}"
+        if isinstance(self.bytes_per_token, NotAvailable):
+            return f"{peak}, bytes read per token n/a"
         read = f"{_number(self.bytes_per_token, 'MB', 0, per=1e6)} read per token"
         share = _number(self.bandwidth_share, "%", 0, per=0.01)
         limit = _number(self.memory_bandwidth_bytes_per_s, "GB/s", 1, per=1e9)
