@@ -33,6 +33,11 @@ def _recorded(path: Path) -> Memory:
     except OSError as error:
         reason = NotAvailable(f"{path}: {error.strerror}")
         return Memory(total_bytes=reason, available_bytes=reason)
+    return parse_meminfo(text)
+
+
+def parse_meminfo(text: str) -> Memory:
+    """The text of Linux' /proc/meminfo."""
     return Memory(total_bytes=_kibibytes(text, "MemTotal"), available_bytes=_kibibytes(text, "MemAvailable"))
 
 
