@@ -111,7 +111,8 @@ def access_obstacle(machine: Machine, node: str) -> Obstacle | None:
         return _no_node(machine, node)
     reason = f"{node} may be opened by the group {group} ({mode}), and this user is not in it"
     if group == "root" or mode[4:6] != "rw":
-        fix = f"sudo chown root:render {node} && sudo chmod g+rw {node} && sudo usermod -aG render $USER, then log in anew"
+        shared = f"sudo chown root:render {node} && sudo chmod g+rw {node}"
+        fix = f"{shared} && sudo usermod -aG render $USER, then log out and log in again"
         return Obstacle(f"{node} may be opened by root alone ({group} {mode})", fix)
     if _is_in_group_file(machine, group) and group not in groups(machine):
         return Obstacle(f"{reason}: it was added after this session began", "log out and log in again")
@@ -124,12 +125,12 @@ def _no_node(machine: Machine, node: str) -> Obstacle:
     return Obstacle(f"{node} is not there", "sudo udevadm trigger, or restart the PC")
 
 
-def locked_memory_bytes(machine: Machine) -> int | None | NotAvailable:
+def locked_memory_bytes(machine: Machine) -> int | NotAvailable | None:
     """How much memory this process may lock; None is without limit. /proc/self/limits, the soft limit."""
     text = machine.read("/proc/self/limits")
     if isinstance(text, NotAvailable):
         return text
-    found = re.search(r"^Max locked memory\s+(\d+|unlimited)", text, re.MULTILINE)
+    found = re.search(r"^Max locked memory\s+(\d{1,18}|unlimited)", text, re.MULTILINE)
     if not found:
         return NotAvailable("/proc/self/limits has no locked memory")
     return None if found[1] == "unlimited" else int(found[1])

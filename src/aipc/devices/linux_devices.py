@@ -8,7 +8,7 @@ from aipc.devices import intel_npu, linux, other_npus
 from aipc.devices.device import DeviceMemory
 from aipc.devices.found import Found
 from aipc.devices.generations import cpu_generation, cpu_vendor, gpu_generation, has_own_memory
-from aipc.devices.known import NotAvailable
+from aipc.devices.known import NotAvailable, byte_count, whole_number
 from aipc.devices.machine import Machine
 from aipc.devices.memory import parse_meminfo
 from aipc.devices.nvidia import NvidiaGpu, nvidia_gpus
@@ -58,15 +58,13 @@ def _cpu(machine: Machine, memory: DeviceMemory) -> Found:
         return Found("CPU", text, text, text, text, text, memory, processor=processor)
     processor = parse_cpuinfo(text)
     vendor = cpu_vendor(_field(text, "vendor_id") or _field(text, "CPU implementer"))
-    family, model = (
-        int(number) if number.isdigit() else -1 for number in (_field(text, key) for key in ("cpu family", "model"))
-    )
+    family, model = (whole_number(_field(text, key)) for key in ("cpu family", "model"))
     release = linux.kernel_release(machine)
     return Found(
         kind="CPU",
         vendor=vendor,
         name=processor.name,
-        generation=cpu_generation(str(vendor), family, model),
+        generation=cpu_generation(str(vendor), family or 0, model or 0),
         driver=f"Linux {release}" if isinstance(release, str) else release,
         firmware=_microcode(_field(text, "microcode")),
         memory=memory,
@@ -148,8 +146,7 @@ def _gpu_memory(machine: Machine, gpu: PciDevice, shared: DeviceMemory) -> Devic
     if not has_own_memory(gpu.vendor_name, gpu.device):
         return shared
     text = machine.read(f"{gpu.path}/mem_info_vram_total")
-    is_number = isinstance(text, str) and text.strip().isascii() and text.strip().isdigit()
-    return DeviceMemory(int(str(text)) if is_number else NotAvailable("the kernel does not say"), is_shared=False)
+    return DeviceMemory(byte_count(whole_number(text), "the kernel does not say"), is_shared=False)
 
 
 def _nvidia_obstacles(machine: Machine, gpu: PciDevice) -> list[Obstacle]:

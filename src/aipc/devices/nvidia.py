@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aipc.devices.known import NotAvailable
+from aipc.devices.known import NotAvailable, whole_number
 from aipc.devices.machine import Machine
 
 _FIELDS = ("pci.bus_id", "name", "driver_version", "memory.total", "compute_cap", "vbios_version")
@@ -47,14 +47,13 @@ def nvidia_gpus(machine: Machine) -> list[NvidiaGpu] | NotAvailable:
 
 def _gpu(row: list[str]) -> NvidiaGpu:
     address, name, driver, memory, capability, firmware = row
+    mebibytes = whole_number(memory)
     architecture = _ARCHITECTURES.get(capability)
     return NvidiaGpu(
         address=address[-12:].lower(),  # its domain has eight digits, Linux' has four
         name=name,
         driver=driver,
-        memory_bytes=int(memory) << 20
-        if memory.isascii() and memory.isdigit()
-        else NotAvailable("the driver does not say"),
+        memory_bytes=NotAvailable("the driver does not say") if mebibytes is None else mebibytes << 20,
         generation=f"{architecture}, compute capability {capability}" if architecture else f"compute {capability}",
         firmware=f"VBIOS {firmware}",
     )

@@ -45,7 +45,7 @@ def ask(machine: Machine) -> Runtimes:
         return Runtimes(said, said, said, said)
     try:
         return _parsed(json.loads(said.strip().splitlines()[-1]))
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = NotAvailable(f"the runtimes' answer cannot be read: {error}")
         return Runtimes(reason, reason, reason, reason)
 

@@ -16,10 +16,10 @@ from aipc.devices import intel_npu, other_npus
 from aipc.devices.device import DeviceMemory
 from aipc.devices.found import Found
 from aipc.devices.generations import cpu_generation, cpu_vendor, gpu_generation, has_own_memory
-from aipc.devices.known import NotAvailable
+from aipc.devices.known import NotAvailable, byte_count
 from aipc.devices.machine import Machine
 from aipc.devices.pci import PROCESSOR_VENDORS, VENDORS
-from aipc.devices.processor import Processor
+from aipc.devices.processor import ARM_FLAGS, X86_FLAGS, Processor
 from aipc.devices.runtimes import Runtimes
 from aipc.devices.verdict import Obstacle
 
@@ -67,7 +67,7 @@ def found_on_windows(machine: Machine, runtimes: Runtimes) -> list[Found]:
         return [Found("CPU", answer, answer, answer, answer, answer, memory, processor=processor)]
     system = answer.get("system")
     total = system.get("TotalPhysicalMemory") if isinstance(system, dict) else None
-    shared = DeviceMemory(total if isinstance(total, int) else NotAvailable("Windows does not say"), is_shared=True)
+    shared = DeviceMemory(byte_count(total, "Windows does not say"), is_shared=True)
     gpus = [_gpu(row, _rows(answer, "adapters"), shared) for row in _rows(answer, "video")]
     npus = [_npu(row, _rows(answer, "drivers"), shared) for row in _rows(answer, "entities")]
     found = sorted(filter(None, gpus), key=lambda gpu: (gpu.vendor != "Intel", not gpu.memory.is_shared))
@@ -79,7 +79,7 @@ def _parsed(said: str | NotAvailable) -> Row | NotAvailable:
         return said
     try:
         answer = json.loads(said.lstrip("\ufeff"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return NotAvailable(f"PowerShell's answer is no JSON: {error}")
     return answer if isinstance(answer, dict) else NotAvailable("PowerShell's answer is no object")
 
@@ -95,8 +95,6 @@ def _text(row: Row, key: str) -> str:
 
 
 def _instruction_sets(machine: Machine, runtimes: Runtimes) -> dict[str, bool | NotAvailable]:
-    from aipc.devices.processor import ARM_FLAGS, X86_FLAGS
-
     names = ARM_FLAGS if machine.architecture == "arm64" else X86_FLAGS
     known = runtimes.instruction_sets
     if isinstance(known, NotAvailable):
@@ -169,9 +167,8 @@ def _own_memory(path: str, adapters: list[Row]) -> DeviceMemory:
         for row in adapters
         if (known := _text(row, "MatchingDeviceId").lower()) and path.lower().startswith(known)
     ]
-    known_sizes = [size for size in sizes if isinstance(size, int) and size > 0]
-    total = known_sizes[0] if known_sizes else NotAvailable("the registry has no qwMemorySize")
-    return DeviceMemory(total, is_shared=False)
+    total = next((size for size in sizes if size), None)
+    return DeviceMemory(byte_count(total, "the registry has no qwMemorySize"), is_shared=False)
 
 
 def _npu(row: Row, drivers: list[Row], shared: DeviceMemory) -> Found | None:
