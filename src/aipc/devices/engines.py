@@ -42,13 +42,9 @@ def _foreign_to_openvino(machine: Machine, found: Found) -> Obstacle | None:
     if found.kind == "NPU":
         return other_npus.unsupported("openvino", str(found.vendor), machine.system)
     reason = f"OpenVINO runs on Intel's GPUs, not on {found.vendor}'s"
-    return Obstacle(reason, f"{_onnx_gpu(machine, found)} or --device cpu", is_a_guess=False)
-
-
-def _onnx_gpu(machine: Machine, found: Found) -> str:
-    if machine.system == "Windows":
-        return "--engine onnx --device directml,"
-    return "--engine onnx --device cuda," if found.vendor == "NVIDIA" else "no other engine of aipc's runs on it here:"
+    kind = _provider(machine, found)
+    fix = f"--engine onnx --device {kind}, or --device cpu" if kind else "--device cpu"
+    return Obstacle(reason, fix, is_a_guess=False)
 
 
 def _onnx(machine: Machine, found: Found, runtimes: Runtimes) -> Verdict:

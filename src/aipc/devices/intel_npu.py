@@ -67,7 +67,7 @@ def _kernel_obstacle(machine: Machine, npu: PciDevice) -> Obstacle | None:
     if known and is_older(release, known.kernel):
         return Obstacle(
             f"the kernel {release} is too old for the NPU of {known.name}, which needs Linux {known.kernel} or newer",
-            "install a newer kernel (Ubuntu: sudo apt install linux-generic-hwe-24.04) and restart the PC",
+            linux.NEWER_KERNEL,
         )
     if npu.driver not in (None, "intel_vpu"):
         return Obstacle(f"the kernel driver {npu.driver} holds the NPU", f"unbind {npu.driver} from {npu.address}")
@@ -146,6 +146,8 @@ def firmware_version(machine: Machine, npu: PciDevice) -> str | NotAvailable:
 
     The line is "intel_vpu 0000:00:0b.0: [drm] Firmware: intel/vpu/vpu_37xx_v1.bin, version: 20250415*MTL_…".
     """
+    if npu.driver is None:
+        return NotAvailable("no kernel driver has loaded it")
     log = machine.run("dmesg")
     if isinstance(log, NotAvailable):
         return NotAvailable(f"the kernel's log cannot be read ({log.reason})")

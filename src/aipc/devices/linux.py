@@ -22,6 +22,9 @@ LIBRARY_DIRECTORIES = (
     "/usr/lib/wsl/lib",
     "/run/opengl-driver/lib",  # NixOS
 )
+NEWER_KERNEL = (
+    "install a newer kernel (Ubuntu: sudo apt install linux-generic-hwe-$(lsb_release -rs)) and restart the PC"
+)
 FIRMWARE_DIRECTORIES = ("/lib/firmware/updates", "/lib/firmware", "/usr/lib/firmware")
 
 

@@ -17,8 +17,9 @@ from aipc.devices.processor import Processor, parse_cpuinfo
 from aipc.devices.verdict import Obstacle
 from aipc.devices.versions import is_older
 
-# The kernel's own driver took these GPUs without being forced from 6.12 on (drivers/gpu/drm/xe/xe_pci.c).
-OLDEST_XE2_KERNEL = "6.12"
+# The first Linux that takes these GPUs without being forced to: `require_force_probe` in drivers/gpu/drm/i915/i915_pci.c
+# and xe/xe_pci.c. A distribution may have brought it to an older one; then a driver has the GPU, and nothing is said.
+OLDEST_KERNELS = {"Alchemist": "6.2", "Meteor Lake": "6.7", "Lunar Lake": "6.12", "Battlemage": "6.12"}
 COMPUTE_RUNTIME = "https://github.com/intel/compute-runtime/releases"
 
 
@@ -178,7 +179,8 @@ def _intel_obstacles(machine: Machine, gpu: PciDevice) -> list[Obstacle]:
 
 def _no_kernel_driver(machine: Machine, gpu: PciDevice) -> Obstacle:
     release, generation = str(linux.kernel_release(machine)), str(gpu_generation("Intel", gpu.device))
-    if generation.startswith("Xe2") and is_older(release, OLDEST_XE2_KERNEL):
-        reason = f"the kernel {release} is too old for a GPU of {generation}, which needs Linux {OLDEST_XE2_KERNEL}"
-        return Obstacle(reason, "install a newer kernel and restart the PC")
+    oldest = next((kernel for name, kernel in OLDEST_KERNELS.items() if name in generation), "")
+    if oldest and is_older(release, oldest):
+        reason = f"the kernel {release} is too old for a GPU of {generation}, which needs Linux {oldest} or newer"
+        return Obstacle(reason, linux.NEWER_KERNEL)
     return Obstacle("no kernel driver, i915 or xe, has taken the GPU", "sudo modprobe xe || sudo modprobe i915")

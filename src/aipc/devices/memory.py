@@ -42,5 +42,5 @@ def parse_meminfo(text: str) -> Memory:
 
 
 def _kibibytes(text: str, key: str) -> int | NotAvailable:
-    found = re.search(rf"^{key}:\s+(\d{1, 15}) kB$", text, re.MULTILINE)
+    found = re.search(rf"^{key}:\s+(\d{{1,15}}) kB$", text, re.MULTILINE)
     return int(found[1]) * 1024 if found else NotAvailable(f"/proc/meminfo has no {key}")

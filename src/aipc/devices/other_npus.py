@@ -41,7 +41,7 @@ def unsupported(engine: str, vendor: str, system: str) -> Obstacle:
         "openvino": f"OpenVINO runs on Intel's NPUs, not on {vendor}'s",
         "onnx": f"aipc's ONNX engine runs on the CPU, DirectML and CUDA; it has no provider for {vendor}'s NPU",
     }[engine]
-    gpu = "--engine onnx --device directml for the GPU, or " if system == "Windows" else ""
+    gpu = "--engine onnx --device directml for a GPU, or " if system == "Windows" else ""
     return Obstacle(reason, f"{gpu}--device cpu", is_a_guess=False)
 
 

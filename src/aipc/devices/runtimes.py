@@ -33,7 +33,7 @@ class Runtimes:
         if isinstance(self.openvino, NotAvailable):
             return None
         ids = {seen.id for seen in self.openvino}
-        return device in ids or (device.endswith(".0") and device.removesuffix(".0") in ids)
+        return device in ids or f"{device}.0" in ids or (device.endswith(".0") and device.removesuffix(".0") in ids)
 
 
 def ask(machine: Machine) -> Runtimes:

@@ -41,7 +41,7 @@ def judged(engine: str, device: str | None, obstacles: list[Obstacle], *, is_see
         obstacles = [obstacle for obstacle in obstacles if not obstacle.is_a_guess]
     elif is_seen is False and not obstacles:
         obstacles = [_unseen(engine)]
-    grounds = "the runtime sees it" if is_seen else "nothing was found in the way; the runtime was not asked"
+    grounds = "the runtime sees it" if is_seen else "nothing in the way was found; not tried"
     return Verdict(engine, device, tuple(obstacles), "" if obstacles else grounds)
 
 

@@ -7,6 +7,7 @@ driver has no class and error code 28. AdapterRAM has 32 bits, so a card's memor
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ $ErrorActionPreference = 'SilentlyContinue'
   system = Get-CimInstance Win32_ComputerSystem | Select-Object TotalPhysicalMemory, Manufacturer, Model
 }} | ConvertTo-Json -Depth 4 -Compress
 """
+ENCODED = base64.b64encode(SCRIPT.encode("utf-16-le")).decode("ascii")  # its quotes survive every command line
 # https://support.microsoft.com/help/310123, "Error codes in Device Manager"
 _ERRORS = {
     10: ("the device cannot start (code 10)", "install the newest driver and restart the PC"),
@@ -59,7 +61,7 @@ Row = Mapping[str, Any]
 
 def found_on_windows(machine: Machine, runtimes: Runtimes) -> list[Found]:
     """The CPU, then the GPUs and NPUs; the CPU alone, with the reason, when PowerShell does not answer."""
-    said = machine.run("powershell", "-NoProfile", "-NonInteractive", "-Command", SCRIPT, timeout_s=TIMEOUT_S)
+    said = machine.run("powershell", "-NoProfile", "-NonInteractive", "-EncodedCommand", ENCODED, timeout_s=TIMEOUT_S)
     answer = _parsed(said)
     if isinstance(answer, NotAvailable):
         processor = Processor(answer, machine.architecture, answer, answer, _instruction_sets(machine, runtimes))

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from aipc.devices.known import NotAvailable
 
-MACHINES = Path(__file__).parent / "machines"
+MACHINES = Path(__file__).parent / "devices" / "machines"
 NAMES = sorted(path.name for path in MACHINES.iterdir() if path.is_dir())
 
 
