@@ -10,7 +10,6 @@ from recorded_machine import NAMES, RecordedMachine
 
 from aipc.cli.devices import examined
 
-
 Capture = pytest.CaptureFixture[str]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from recorded_machine import MACHINES, NAMES, RecordedMachine
@@ -13,6 +14,7 @@ from aipc.devices.device import Device
 from aipc.devices.doctor import examine
 from aipc.devices.known import NotAvailable
 from aipc.devices.machine import ThisPc
+from aipc.devices.packages import OPENVINO, OPENVINO_RANGE
 from aipc.devices.verdict import Verdict
 from aipc.errors import UsageError
 
@@ -375,3 +377,9 @@ def test_a_command_that_is_not_there_or_fails_says_so() -> None:
     assert isinstance(pc.read("/no/such/file"), NotAvailable)
     assert pc.list("/no/such/directory") == ()
     assert pc.package("no-such-package") is None
+
+
+def test_the_fix_asks_for_the_range_of_openvino_that_aipc_depends_on() -> None:
+    major, minor = OPENVINO_RANGE.split(".")[:2]
+    dependencies = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert all(f'"{name}>={major}.{minor},<{major}.{int(minor) + 1}"' in dependencies for name in OPENVINO)

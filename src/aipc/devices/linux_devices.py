@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from aipc.devices import intel_npu, linux, other_npus
 from aipc.devices.device import DeviceMemory
@@ -17,8 +18,8 @@ from aipc.devices.processor import Processor, parse_cpuinfo
 from aipc.devices.verdict import Obstacle
 from aipc.devices.versions import is_older
 
-# The first Linux that takes these GPUs without being forced to: `require_force_probe` in drivers/gpu/drm/i915/i915_pci.c
-# and xe/xe_pci.c. A distribution may have brought it to an older one; then a driver has the GPU, and nothing is said.
+# The first Linux that takes these GPUs without being forced to: `require_force_probe` in i915/i915_pci.c and
+# xe/xe_pci.c. A distribution may have brought it to an older one; then a driver has the GPU, and nothing is said.
 OLDEST_KERNELS = {"Alchemist": "6.2", "Meteor Lake": "6.7", "Lunar Lake": "6.12", "Battlemage": "6.12"}
 COMPUTE_RUNTIME = "https://github.com/intel/compute-runtime/releases"
 
@@ -29,12 +30,12 @@ def found_on_linux(machine: Machine) -> list[Found]:
     gpus = [device for device in devices if device.base_class == DISPLAY]
     npus = [device for device in devices if _is_npu(device)]
     names = pci_names(machine, [*gpus, *npus])
-    by_address = _nvidia_by_address(machine, gpus)
+    nvidia = nvidia_gpus(machine) if any(gpu.vendor_name == "NVIDIA" for gpu in gpus) else []
     shared = ram(machine)
     gpus.sort(key=lambda gpu: (gpu.vendor_name != "Intel", has_own_memory(gpu.vendor_name, gpu.device), gpu.address))
     return [
         _cpu(machine, shared),
-        *(_gpu(machine, gpu, names, shared, by_address) for gpu in gpus),
+        *(_gpu(machine, gpu, names, shared, nvidia) for gpu in gpus),
         *(_npu(machine, npu, names, shared) for npu in npus),
     ]
 
@@ -111,33 +112,28 @@ def _of_kernel(machine: Machine, driver: str) -> str:
     return f"{driver} of Linux {linux.kernel_release(machine)}"
 
 
-def _nvidia_by_address(machine: Machine, gpus: list[PciDevice]) -> dict[str, NvidiaGpu]:
-    if not any(gpu.vendor_name == "NVIDIA" for gpu in gpus):
-        return {}
-    known = nvidia_gpus(machine)
-    return {} if isinstance(known, NotAvailable) else {gpu.address: gpu for gpu in known}
-
-
 def _gpu(
     machine: Machine,
     gpu: PciDevice,
     names: dict[str, str],
     shared: DeviceMemory,
-    nvidia: dict[str, NvidiaGpu],
+    nvidia: Sequence[NvidiaGpu] | NotAvailable,
 ) -> Found:
-    name = names.get(gpu.ids, f"{gpu.vendor_name} GPU [{gpu.ids}]")
-    if (known := nvidia.get(gpu.address)) is not None:
-        memory = DeviceMemory(known.memory_bytes, is_shared=False)
-        return Found("GPU", "NVIDIA", known.name, known.generation, f"nvidia {known.driver}", known.firmware, memory)
+    if gpu.vendor_name == "NVIDIA" and not isinstance(nvidia, NotAvailable):
+        known = next((one for one in nvidia if one.address == gpu.address), None)
+        if known is not None:
+            memory = DeviceMemory(known.memory_bytes, is_shared=False)
+            driver = f"nvidia {known.driver}"
+            return Found("GPU", "NVIDIA", known.name, known.generation, driver, known.firmware, memory)
     return Found(
         kind="GPU",
         vendor=gpu.vendor_name,
-        name=name,
+        name=names.get(gpu.ids, f"{gpu.vendor_name} GPU [{gpu.ids}]"),
         generation=gpu_generation(gpu.vendor_name, gpu.device),
         driver=_kernel_driver(machine, gpu),
         firmware=NotAvailable("the kernel does not say"),
         memory=_gpu_memory(machine, gpu, shared),
-        obstacles=_nvidia_obstacles(machine, gpu) if gpu.vendor_name == "NVIDIA" else [],
+        obstacles=_nvidia_obstacles(gpu, nvidia) if gpu.vendor_name == "NVIDIA" else [],
         openvino_obstacles=_intel_obstacles(machine, gpu) if gpu.vendor_name == "Intel" else [],
     )
 
@@ -150,9 +146,8 @@ def _gpu_memory(machine: Machine, gpu: PciDevice, shared: DeviceMemory) -> Devic
     return DeviceMemory(byte_count(whole_number(text), "the kernel does not say"), is_shared=False)
 
 
-def _nvidia_obstacles(machine: Machine, gpu: PciDevice) -> list[Obstacle]:
+def _nvidia_obstacles(gpu: PciDevice, known: Sequence[NvidiaGpu] | NotAvailable) -> list[Obstacle]:
     if gpu.driver == "nvidia":
-        known = nvidia_gpus(machine)
         why = known.reason if isinstance(known, NotAvailable) else "nvidia-smi does not list it"
         return [Obstacle(f"the NVIDIA driver does not answer: {why}", "restart the PC, or install the driver anew")]
     held = f"the kernel driver {gpu.driver} holds it, which has no CUDA" if gpu.driver else "no driver is loaded"
