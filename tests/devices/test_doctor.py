@@ -273,6 +273,36 @@ def test_an_npu_without_a_driver_is_found_among_windows_broken_devices() -> None
     assert "Windows Update" in fix
 
 
+def test_a_newer_npu_driver_that_openvino_sees_runs_on_windows() -> None:
+    recorded = RecordedMachine("meteor-lake-windows")
+    answer = json.loads(str(recorded.run("powershell")))
+    answer["drivers"][0]["DriverVersion"] = "32.0.100.4404"
+    runtimes = json.loads(str(recorded.run("python", "-c", "runtimes")))
+    runtimes["openvino"].append(
+        {"id": "NPU", "name": "Intel(R) AI Boost", "capabilities": ["INT4"], "driver_version": "4404"}
+    )
+    replaced = {"powershell": json.dumps(answer), "runtimes": json.dumps(runtimes)}
+    assert verdict(RecordedMachine("meteor-lake-windows", replaced), "NPU").can_run
+
+
+def test_an_amd_npu_on_windows_is_known_by_its_ids() -> None:
+    answer = json.loads(str(RecordedMachine("meteor-lake-windows").run("powershell")))
+    answer["entities"][0] |= {
+        "Name": "NPU Compute Accelerator Device",
+        "PNPDeviceID": r"PCI\VEN_1022&DEV_17F0&SUBSYS_20CF1043&REV_11\4&1&0&0141",
+    }
+    npu = device(RecordedMachine("meteor-lake-windows", {"powershell": json.dumps(answer)}), "NPU")
+    assert (npu.vendor, npu.generation) == ("AMD", "XDNA 2 (Strix Halo)")
+    assert npu.verdicts[0].obstacles[0].fix.startswith("--engine onnx --device directml")
+
+
+def test_without_powershell_the_cpu_is_listed_with_the_reason() -> None:
+    machine = RecordedMachine("meteor-lake-windows")
+    machine.removed.add("powershell")
+    (cpu,) = examine(machine).devices
+    assert "powershell cannot be run" in str(cpu.name)
+
+
 def test_a_snapdragon_runs_onnx_on_its_cpu() -> None:
     machine = RecordedMachine("snapdragon-x-windows")
     cpu, gpu, npu = examine(machine).devices
@@ -280,6 +310,17 @@ def test_a_snapdragon_runs_onnx_on_its_cpu() -> None:
     assert (npu.vendor, npu.generation, npu.driver) == ("Qualcomm", "Hexagon", "30.0.219.1000")
     assert (gpu.vendor, gpu.driver) == ("Qualcomm", "31.0.133.1")
     assert said(cpu.verdicts[0])[0] == "OpenVINO has no Python package for Windows on ARM"
+
+
+def test_a_snapdragon_with_linux_says_that_its_npu_lacks_its_firmware() -> None:
+    machine = RecordedMachine("snapdragon-x-linux")
+    cpu, gpu, npu = examine(machine).devices
+    assert [found.can_run for found in (cpu, gpu, npu)] == [True, False, False]
+    assert (cpu.vendor, gpu.name) == ("Qualcomm", "Adreno of X1E80100")
+    assert (npu.name, npu.firmware) == ("Hexagon of X1E80100", "qcom/x1e80100/LENOVO/21N1/qccdsp8380.mbn")
+    (note,) = npu.notes
+    assert note.reason.startswith("the NPU is offline; its firmware is qcom/x1e80100/")
+    assert "qcom-firmware-extract" in note.fix
 
 
 def test_a_virtual_machine_says_why_it_has_neither() -> None:

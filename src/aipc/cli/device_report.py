@@ -81,11 +81,10 @@ def _verdict(verdict: Verdict) -> Iterator[str]:
 def _obstacle(label: str, obstacle: Obstacle) -> Iterator[str]:
     is_verdict = label in ENGINES
     yield from _lines(label, f"cannot: {obstacle.reason}" if is_verdict else obstacle.reason)
-    yield from _lines("", f"try: {obstacle.fix}")
+    yield f"  {'':12}  try: {obstacle.fix}"  # on one line, however long: it is there to be copied
 
 
 def _lines(key: str, value: str) -> Iterator[str]:
-    # Long words are left whole: a command that is broken in two cannot be copied.
     wrapped = textwrap.wrap(value, _WIDTH - len(_INDENT) - 4, break_long_words=False, break_on_hyphens=False)
     first, *rest = wrapped or [""]
     yield f"  {key:12}  {first}"

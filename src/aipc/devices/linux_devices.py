@@ -15,6 +15,7 @@ from aipc.devices.memory import parse_meminfo
 from aipc.devices.nvidia import NvidiaGpu, nvidia_gpus
 from aipc.devices.pci import ACCELERATOR, DISPLAY, PROCESSOR_VENDORS, SIGNAL, PciDevice, pci_devices, pci_names
 from aipc.devices.processor import Processor, parse_cpuinfo
+from aipc.devices.qualcomm import found_of_qualcomm
 from aipc.devices.verdict import Obstacle
 from aipc.devices.versions import is_older
 
@@ -37,6 +38,7 @@ def found_on_linux(machine: Machine) -> list[Found]:
         _cpu(machine, shared),
         *(_gpu(machine, gpu, names, shared, nvidia) for gpu in gpus),
         *(_npu(machine, npu, names, shared) for npu in npus),
+        *found_of_qualcomm(machine, shared),
     ]
 
 
