@@ -299,8 +299,9 @@ def test_an_amd_npu_on_windows_is_known_by_its_ids() -> None:
 def test_without_powershell_the_cpu_is_listed_with_the_reason() -> None:
     machine = RecordedMachine("meteor-lake-windows")
     machine.removed.add("powershell")
-    (cpu,) = examine(machine).devices
-    assert "powershell cannot be run" in str(cpu.name)
+    report = examine(machine)
+    assert "powershell cannot be run" in str(report.devices[0].name)
+    assert report.absent["NPU"].reason == "Windows could not be asked: powershell cannot be run"
 
 
 def test_a_snapdragon_runs_onnx_on_its_cpu() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aipc.devices import linux
 from aipc.devices.found import Found
 from aipc.devices.generations import WITH_NPU
+from aipc.devices.known import NotAvailable
 from aipc.devices.machine import Machine
 from aipc.devices.verdict import Obstacle
 
@@ -22,6 +23,9 @@ def why_absent(machine: Machine, kind: str, cpu: Found) -> Obstacle:
         return Obstacle(f"this is a virtual machine, and no {kind} is passed through to it", _ELSEWHERE)
     if machine.system not in ("Linux", "Windows"):
         return Obstacle(f"aipc looks for a {kind} on Linux and Windows only", "--device cpu")
+    if machine.system == "Windows" and isinstance(cpu.name, NotAvailable):
+        fix = "powershell -Command Get-CimInstance Win32_PnPEntity shows whether Windows' own answer comes"
+        return Obstacle(f"Windows could not be asked: {cpu.name.reason}", fix)
     has_npu = any(word in str(cpu.generation) for word in WITH_NPU)
     if kind == "NPU" and has_npu:
         where = "on the PCI bus" if machine.system == "Linux" else "among Windows' devices"
