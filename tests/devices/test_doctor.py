@@ -49,6 +49,8 @@ def test_a_healthy_meteor_lake_runs_on_all_three() -> None:
     assert npu.driver == "intel_vpu of Linux 6.14.0-37-generic, libze_intel_npu 1.28.0"
     assert str(npu.firmware).startswith("20250415*MTL_CLIENT_SILICON")
     assert (npu.memory.total_bytes, npu.memory.is_shared) == (32539840 * 1024, True)
+    assert npu.memory.available_bytes == 24404880 * 1024
+    assert npu.capabilities == ("FP16", "INT8")
 
 
 def test_an_npus_own_engine_is_named_where_onnx_has_none() -> None:
@@ -256,6 +258,7 @@ def test_a_meteor_lake_with_windows_has_two_gpus_and_an_npu_driver_that_is_too_o
     assert isinstance(cpu.processor.instruction_sets["AVX-VNNI"], NotAvailable)
     assert [verdict.device for verdict in own.verdicts] == ["gpu.0", "directml.1"]
     assert (card.memory.total_bytes, card.memory.is_shared) == (8585740288, False)
+    assert cpu.memory.available_bytes == 20 * 2**30
     assert (card.verdicts[1].device, card.can_run) == ("directml.0", True)
     assert said(npu.verdicts[0])[0] == (
         "the NPU driver 32.0.100.3104 is too old: OpenVINO needs 32.0.100.4239 or newer"

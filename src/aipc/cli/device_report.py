@@ -53,6 +53,8 @@ def _facts(device: Device) -> dict[str, str]:
     total = device.memory.total_bytes
     amount = str(total) if isinstance(total, NotAvailable) else f"{total / 2**30:.1f} GiB"
     facts["memory"] = f"{amount}, {'shared by all' if device.memory.is_shared else 'its own'}"
+    if isinstance(device.capabilities, tuple):
+        facts["capabilities"] = ", ".join(device.capabilities)
     if device.processor is not None:
         facts |= _processor_facts(device.processor)
     return facts
@@ -106,6 +108,8 @@ def _device_json(device: Device) -> dict[str, object]:
         "driver": device.driver,
         "firmware": device.firmware,
         "memory_bytes": device.memory.total_bytes,
+        "available_bytes": device.memory.available_bytes,
+        "capabilities": device.capabilities,
     }
     if (processor := device.processor) is not None:
         facts |= {"architecture": processor.architecture, "cores": processor.cores, "threads": processor.threads}

@@ -8,6 +8,8 @@ from aipc.devices.known import NotAvailable
 from aipc.devices.processor import Processor
 from aipc.devices.verdict import Obstacle, Verdict
 
+NOT_SAID = NotAvailable("the system does not say")
+
 
 @dataclass(frozen=True)
 class DeviceMemory:
@@ -15,6 +17,7 @@ class DeviceMemory:
 
     total_bytes: int | NotAvailable
     is_shared: bool
+    available_bytes: int | NotAvailable = NOT_SAID  # what a program could take of it now
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Device:
     firmware: str | NotAvailable
     memory: DeviceMemory
     verdicts: tuple[Verdict, ...]
+    capabilities: tuple[str, ...] | NotAvailable  # precisions and features, in OpenVINO's words
     processor: Processor | None = None
     notes: tuple[Obstacle, ...] = ()
 

@@ -105,6 +105,14 @@ def _device(machine: Machine, found: Found, device_id: str, runtimes: Runtimes) 
         firmware=found.firmware,
         memory=found.memory,
         verdicts=verdicts_of(machine, found, device_id, runtimes),
+        capabilities=_capabilities(found, device_id, runtimes),
         processor=found.processor,
         notes=found.notes,
     )
+
+
+def _capabilities(found: Found, device_id: str, runtimes: Runtimes) -> tuple[str, ...] | NotAvailable:
+    if found.kind != "CPU" and found.vendor != "Intel":
+        return NotAvailable("OpenVINO does not run on it")
+    seen = runtimes.seen(device_id)
+    return seen if isinstance(seen, NotAvailable) else seen.capabilities

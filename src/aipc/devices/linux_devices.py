@@ -45,8 +45,10 @@ def found_on_linux(machine: Machine) -> list[Found]:
 def ram(machine: Machine) -> DeviceMemory:
     """The PC's memory, which every processor on the CPU's die shares."""
     text = machine.read("/proc/meminfo")
-    total = text if isinstance(text, NotAvailable) else parse_meminfo(text).total_bytes
-    return DeviceMemory(total, is_shared=True)
+    if isinstance(text, NotAvailable):
+        return DeviceMemory(text, is_shared=True, available_bytes=text)
+    memory = parse_meminfo(text)
+    return DeviceMemory(memory.total_bytes, is_shared=True, available_bytes=memory.available_bytes)
 
 
 def _is_npu(device: PciDevice) -> bool:

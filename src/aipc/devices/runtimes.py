@@ -28,12 +28,19 @@ class Runtimes:
     cuda: Sequence[str] | NotAvailable = NOT_ASKED
     instruction_sets: Mapping[str, bool | NotAvailable] | NotAvailable = NOT_ASKED
 
+    def seen(self, device: str) -> RuntimeDevice | NotAvailable:
+        """`device`, such as NPU or GPU.0, as OpenVINO describes it. The first of a kind needs no number."""
+        if isinstance(self.openvino, NotAvailable):
+            return self.openvino
+        names = {device, f"{device}.0", device.removesuffix(".0")}
+        found = [seen for seen in self.openvino if seen.id in names]
+        return found[0] if found else NotAvailable("OpenVINO does not see it")
+
     def sees(self, device: str) -> bool | None:
-        """Whether OpenVINO sees `device`, such as NPU or GPU.0; None when it was not asked."""
+        """Whether OpenVINO sees `device`; None when it was not asked."""
         if isinstance(self.openvino, NotAvailable):
             return None
-        ids = {seen.id for seen in self.openvino}
-        return device in ids or f"{device}.0" in ids or (device.endswith(".0") and device.removesuffix(".0") in ids)
+        return not isinstance(self.seen(device), NotAvailable)
 
 
 def ask(machine: Machine) -> Runtimes:

@@ -1,7 +1,8 @@
 """The CPU, the GPUs and the NPUs of a Windows PC, from one question to PowerShell.
 
 Classes: https://learn.microsoft.com/windows/win32/cimwin32prov/ (Win32_Processor, Win32_VideoController,
-Win32_PnPEntity, Win32_PnPSignedDriver, Win32_ComputerSystem). NPUs are of the class ComputeAccelerator; one without a
+Win32_PnPEntity, Win32_PnPSignedDriver, Win32_ComputerSystem,
+Win32_OperatingSystem). NPUs are of the class ComputeAccelerator; one without a
 driver has no class and error code 28. AdapterRAM has 32 bits, so a card's memory is read from the registry.
 """
 
@@ -41,6 +42,7 @@ $ErrorActionPreference = 'SilentlyContinue'
   adapters = @(Get-ItemProperty '{_ADAPTERS}' |
     Select-Object MatchingDeviceId, @{{n='bytes'; e={{$_.'HardwareInformation.qwMemorySize'}}}})
   system = Get-CimInstance Win32_ComputerSystem | Select-Object TotalPhysicalMemory, Manufacturer, Model
+  free = (Get-CimInstance Win32_OperatingSystem).FreePhysicalMemory
 }} | ConvertTo-Json -Depth 4 -Compress
 """
 ENCODED = base64.b64encode(SCRIPT.encode("utf-16-le")).decode("ascii")  # its quotes survive every command line
@@ -69,7 +71,12 @@ def found_on_windows(machine: Machine, runtimes: Runtimes) -> list[Found]:
         return [Found("CPU", answer, answer, answer, answer, answer, memory, processor=processor)]
     system = answer.get("system")
     total = system.get("TotalPhysicalMemory") if isinstance(system, dict) else None
-    shared = DeviceMemory(byte_count(total, "Windows does not say"), is_shared=True)
+    free_kibibytes = byte_count(answer.get("free"), "Windows does not say")
+    shared = DeviceMemory(
+        byte_count(total, "Windows does not say"),
+        is_shared=True,
+        available_bytes=free_kibibytes if isinstance(free_kibibytes, NotAvailable) else free_kibibytes * 1024,
+    )
     gpus = [_gpu(row, _rows(answer, "adapters"), shared) for row in _rows(answer, "video")]
     npus = [_npu(row, _rows(answer, "drivers"), shared) for row in _rows(answer, "entities")]
     found = sorted(filter(None, gpus), key=lambda gpu: (gpu.vendor != "Intel", not gpu.memory.is_shared))
