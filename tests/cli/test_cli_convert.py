@@ -174,16 +174,6 @@ def test_rm_removes_a_model(aipc: Aipc, stored: str) -> None:
     assert aipc("models", "rm", stored).code == 1
 
 
-def test_devices_tells_of_this_cpu_on_stdout(aipc: Aipc) -> None:
-    result = aipc("devices")
-    assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("CPU\n")
-    assert "GiB" in result.out
-    table = aipc("devices", "--json")
-    assert (table.err, table.out.count("\n")) == ("", 1)
-    assert json.loads(table.out)["devices"][0]["id"] == "CPU"
-
-
 @pytest.mark.parametrize(
     "words",
     [

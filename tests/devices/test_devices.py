@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aipc.devices import NotAvailable, RuntimeDevice, find
+from aipc.devices import NotAvailable, find_memory
 from aipc.devices.openvino import seen_by_openvino
 from aipc.devices.processor import (
     ARM_FLAGS,
@@ -59,45 +59,35 @@ def test_a_strange_cpuinfo_is_not_available_rather_than_a_guess(text: str) -> No
 
 
 def test_a_pc_without_cpuinfo_says_why(tmp_path: Path) -> None:
-    (device,) = find(tmp_path)
-    assert "cpuinfo" in str(device.name)
-    assert str(device.name).startswith("n/a (")
-    assert device.processor is not None
-    assert device.processor.instruction_sets == {}
+    processor = find_processor(tmp_path)
+    assert "cpuinfo" in str(processor.name)
+    assert str(processor.name).startswith("n/a (")
+    assert processor.instruction_sets == {}
 
 
 def test_a_recorded_pcs_memory_is_its_own() -> None:
-    (intel,) = find(PCS / "core-ultra-7-155h")
-    assert intel.memory is not None
-    assert intel.memory.total_bytes == 32539840 * 1024
-    assert intel.memory.available_bytes == 26843136 * 1024
-    (arm,) = find(PCS / "snapdragon-x-elite")
-    assert arm.memory is not None
-    assert "MemAvailable" in str(arm.memory.available_bytes)
-
-
-def test_a_recorded_pc_does_not_ask_this_pcs_openvino() -> None:
-    (cpu,) = find(PCS / "core-ultra-7-155h")
-    assert isinstance(cpu.runtime, NotAvailable)
-
-
-def test_the_devices_that_a_runtime_sees_are_listed_after_the_cpu() -> None:
-    missing = NotAvailable("a test")
-    seen = [RuntimeDevice(id, f"an {id}", ("FP16",), missing) for id in ("GPU.0", "NPU", "CPU")]
-    cpu, gpu, npu = find(PCS / "core-ultra-7-155h", runtime=lambda: seen)
-    assert [device.id for device in (cpu, gpu, npu)] == ["CPU", "GPU.0", "NPU"]
-    assert (cpu.name, cpu.runtime) == ("Intel(R) Core(TM) Ultra 7 155H", seen[2])
-    assert (gpu.name, gpu.kind, gpu.processor) == ("an GPU.0", "GPU", None)
+    intel = find_memory(PCS / "core-ultra-7-155h")
+    assert intel.total_bytes == 32539840 * 1024
+    assert intel.available_bytes == 26843136 * 1024
+    assert "MemAvailable" in str(find_memory(PCS / "snapdragon-x-elite").available_bytes)
 
 
 def test_this_pc_is_found() -> None:
-    cpu = find()[0]
-    assert cpu.processor is not None
-    assert cpu.memory is not None
-    assert cpu.processor.threads == os.cpu_count()
-    assert cpu.memory.total_bytes == psutil.virtual_memory().total
-    assert isinstance(cpu.runtime, RuntimeDevice)
-    assert "FP32" in cpu.runtime.capabilities
+    processor = find_processor()
+    assert processor.threads == os.cpu_count()
+    assert find_memory().total_bytes == psutil.virtual_memory().total
+
+
+def test_openvino_sees_this_cpu() -> None:
+    seen = seen_by_openvino()
+    assert not isinstance(seen, NotAvailable)
+    assert isinstance(seen[0].capabilities, tuple)
+    assert "FP32" in seen[0].capabilities
+
+
+def test_without_openvino_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert isinstance(seen_by_openvino(), NotAvailable)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="compares with /proc/cpuinfo")
@@ -130,16 +120,10 @@ def test_a_device_that_fails_to_answer_is_listed_with_the_reason() -> None:
     assert isinstance(cpu.driver_version, NotAvailable)
 
 
-def test_without_openvino_the_cpu_is_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    (cpu,) = find()
-    assert isinstance(cpu.runtime, NotAvailable)
-    assert cpu.processor is not None
-
-
 def test_finding_the_cpu_imports_no_engine() -> None:
     code = (
-        "import sys; from pathlib import Path; from aipc.devices import find; find(Path(sys.argv[1]))\n"
+        "import sys; from pathlib import Path; from aipc.devices import find_processor\n"
+        "find_processor(Path(sys.argv[1]))\n"
         "assert not {'openvino', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(PCS / "epyc-genoa-vm")], check=True, timeout=60)

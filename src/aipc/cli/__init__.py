@@ -23,7 +23,7 @@ VERBS = {
     "chat": "talk with a model",
     "convert": "quantise a Hugging Face checkpoint into an OpenVINO directory",
     "models": "list, verify, check or remove the models in the store",
-    "devices": "show this PC's processors and what runs on them",
+    "devices": "examine this PC: what runs on its CPU, GPU and NPU, and what helps",
 }
 INTERRUPTED = 130
 _DEBUG = "--debug"

@@ -33,9 +33,14 @@ def _recorded(path: Path) -> Memory:
     except OSError as error:
         reason = NotAvailable(f"{path}: {error.strerror}")
         return Memory(total_bytes=reason, available_bytes=reason)
+    return parse_meminfo(text)
+
+
+def parse_meminfo(text: str) -> Memory:
+    """The text of Linux' /proc/meminfo."""
     return Memory(total_bytes=_kibibytes(text, "MemTotal"), available_bytes=_kibibytes(text, "MemAvailable"))
 
 
 def _kibibytes(text: str, key: str) -> int | NotAvailable:
-    found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
+    found = re.search(rf"^{key}:\s+(\d{{1,15}}) kB$", text, re.MULTILINE)
     return int(found[1]) * 1024 if found else NotAvailable(f"/proc/meminfo has no {key}")

@@ -1,0 +1,80 @@
+"""What each engine makes of a processor: whether it has code for it at all, and what is in the way."""
+
+from __future__ import annotations
+
+from aipc.devices import other_npus
+from aipc.devices.found import Found
+from aipc.devices.known import NotAvailable
+from aipc.devices.machine import Machine
+from aipc.devices.packages import ONNX, onnx_obstacles, openvino_obstacles
+from aipc.devices.runtimes import NOT_ASKED, Runtimes
+from aipc.devices.verdict import Obstacle, Verdict, judged
+
+
+def verdicts_of(machine: Machine, found: Found, device: str, runtimes: Runtimes) -> tuple[Verdict, Verdict]:
+    """`device` is the processor's id: CPU, GPU.1, NPU."""
+    return _openvino(machine, found, device, runtimes), _onnx(machine, found, runtimes)
+
+
+def _openvino(machine: Machine, found: Found, device: str, runtimes: Runtimes) -> Verdict:
+    foreign = _foreign_to_openvino(machine, found)
+    if foreign:
+        return Verdict("openvino", None, (foreign,), "")
+    packages = openvino_obstacles(machine)
+    # Without its packages the runtime sees nothing, which says nothing of the device.
+    is_seen = None if packages else runtimes.sees(device)
+    obstacles = [*packages, *found.obstacles, *found.openvino_obstacles]
+    if not packages and isinstance(runtimes.openvino, NotAvailable) and runtimes.openvino.reason:
+        obstacles += _silent(runtimes.openvino)
+    return judged("openvino", device.lower(), obstacles, is_seen=is_seen)
+
+
+def _silent(reason: NotAvailable) -> list[Obstacle]:
+    """OpenVINO is installed, and its own process did not answer."""
+    if reason == NOT_ASKED:
+        return []
+    return [Obstacle(f"OpenVINO does not answer: {reason.reason}", 'python -c "import openvino" shows the whole error')]
+
+
+def _foreign_to_openvino(machine: Machine, found: Found) -> Obstacle | None:
+    if found.kind == "CPU" or found.vendor == "Intel":
+        return None
+    if found.kind == "NPU":
+        return other_npus.unsupported("openvino", str(found.vendor), machine.system)
+    reason = f"OpenVINO runs on Intel's GPUs, not on {found.vendor}'s"
+    kind = _provider(machine, found)
+    fix = f"--engine onnx --device {kind}, or --device cpu" if kind else "--device cpu"
+    return Obstacle(reason, fix, is_a_guess=False)
+
+
+def _onnx(machine: Machine, found: Found, runtimes: Runtimes) -> Verdict:
+    if found.kind == "NPU":
+        foreign = other_npus.unsupported("onnx", str(found.vendor), machine.system)
+        fix = "--engine openvino --device npu" if found.vendor == "Intel" else foreign.fix
+        return Verdict("onnx", None, (Obstacle(foreign.reason, fix, is_a_guess=False),), "")
+    if found.kind == "CPU":
+        return judged("onnx", "cpu", [*onnx_obstacles(machine, "cpu"), *found.obstacles], is_seen=None)
+    kind = _provider(machine, found)
+    if kind is None:
+        reason = f"ONNX Runtime GenAI runs GPUs on Linux by CUDA alone, and this one is {found.vendor}'s"
+        fix = "--engine openvino --device gpu" if found.vendor == "Intel" else "--device cpu"
+        return Verdict("onnx", None, (Obstacle(reason, fix, is_a_guess=False),), "")
+    index, is_seen = _adapter(kind, found, runtimes)
+    device = kind if index is None else f"{kind}.{index}"
+    return judged("onnx", device, [*onnx_obstacles(machine, kind), *found.obstacles], is_seen=is_seen)
+
+
+def _provider(machine: Machine, found: Found) -> str | None:
+    if machine.system == "Windows":
+        has_cuda = found.vendor == "NVIDIA" and machine.package(ONNX["cuda"]) is not None
+        return "cuda" if has_cuda else "directml"
+    return "cuda" if found.vendor == "NVIDIA" else None
+
+
+def _adapter(kind: str, found: Found, runtimes: Runtimes) -> tuple[int | None, bool | None]:
+    """The adapter's place in the driver's own list, found by name, and whether it is in there (None: no list)."""
+    names = runtimes.directx if kind == "directml" else runtimes.cuda
+    if isinstance(names, NotAvailable):
+        return None, None
+    places = [index for index, name in enumerate(names) if name == found.name]
+    return (places[0], True) if places else (None, False)
