@@ -1,0 +1,273 @@
+"""A causal language model for Hugging Face's `generate` and `pipeline`, run by OpenVINO.
+
+transformers decides what the next token is, exactly as for its own models; this computes the logits. Imports PyTorch
+and transformers: `aipc.npu` imports it when the class is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from transformers import AutoConfig, GenerationConfig, GenerationMixin
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from aipc.errors import DeviceError, UsageError
+from aipc.npu.cache import StateCache, first_rows
+from aipc.npu.checks import check_ids, check_static, check_static_total
+from aipc.npu.compiler import CompilerConfig
+from aipc.npu.directory import checked_arguments, prepared
+from aipc.npu.network import Ints, Network, find_place
+from aipc.progress import Progress, silent
+
+Self = TypeVar("Self", bound="NPUModelForCausalLM")
+_DEVICES = ("cpu", "npu")  # of PyTorch's, where a program may "move" the model: it stays where it was loaded
+
+
+class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[misc]  # both are untyped here
+    """A model on one of OpenVINO's devices, used as one of transformers.
+
+    It has no weights of its own in PyTorch: tensors go in and come out on the CPU, as float32. `eval()` and `to()` do
+    nothing. One sequence of steps at a time: starting another ends the one before it.
+    """
+
+    main_input_name = "input_ids"
+    base_model_prefix = ""
+    input_modalities = ("text",)  # these two are for transformers 5's pipelines
+    output_modalities = ("text",)
+    _is_stateful = True  # refuses what would take tokens back: assisted generation, contrastive search
+
+    def __init__(
+        self, network: Network, config: Any, generation_config: Any, *, rope_switch_tokens: int | None
+    ) -> None:
+        """`config` and `generation_config` are transformers'. Made by `from_pretrained` or `aipc.npu.compile`."""
+        super().__init__()
+        # Programs look at the first parameter for the device.
+        self.placeholder = torch.nn.Parameter(torch.zeros(0), requires_grad=False)
+        self.config = config
+        self.generation_config = generation_config
+        self.network = network
+        self._rope_switch_tokens = rope_switch_tokens
+        self._cache: StateCache | None = None
+        self.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self],
+        model_name_or_path: str | Path,
+        config: CompilerConfig | None = None,
+        transformers_class: Any = None,
+        export: bool = True,
+        *,
+        use_cache: bool = True,
+        attn_implementation: str | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        device: str = "npu",
+        rehearse: bool = False,
+        properties: Mapping[str, str] | None = None,
+        progress: Progress = silent,
+    ) -> Self:
+        """Load a model, which is downloaded and converted into aipc's store first where that is needed, once.
+
+        `model_name_or_path` is a Hugging Face id, a checkpoint directory, a converted one, a stored model's name, or
+        "guide" for the embedded model. `config` None is FP16, as in the NPU library, or whatever a converted directory
+        has. `device` is "npu", or "cpu" or "gpu" when that is wanted: none stands in for another. `rehearse` runs the
+        NPU's static pipeline on the CPU, for a PC without one. `properties` are OpenVINO's; on an NPU MAX_PROMPT_LEN
+        (1024 tokens) and MIN_RESPONSE_LEN (128) too, whose sum is the context.
+
+        `transformers_class`, `export`, `attn_implementation` and `trust_remote_code` are there for programs that give
+        them: attention is the same however it is spelled, the store replaces the export, and no checkpoint's code
+        runs. Raises a leaf of `AipcError`: `DeviceError` when the device is not there, before anything is downloaded.
+        """
+        checked = checked_arguments(config, transformers_class, properties)
+        place = find_place(device, rehearse=rehearse, properties=properties or {})
+        ready = prepared(model_name_or_path, checked, revision=revision, progress=progress)
+        model = named(cls, ready.path)(
+            Network(ready.path, place),
+            read_config(ready.path),
+            read_generation_config(ready.path),
+            rope_switch_tokens=ready.rope_switch_tokens,
+        )
+        model.generation_config.use_cache = use_cache
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """PyTorch's, where tensors go in and come out. What runs the model is `network.device_name`."""
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the logits."""
+        return torch.float32
+
+    @property
+    def name_or_path(self) -> str:
+        """The directory that was loaded, which holds the tokenizer too."""
+        return str(self.config.name_or_path)
+
+    def can_generate(self) -> bool:
+        return True
+
+    def to(self: Self, *arguments: Any, **keywords: Any) -> Self:
+        """Does nothing for the CPU, the NPU and dtypes. Raises `DeviceError` for another device."""
+        for argument in (*arguments, *keywords.values()):
+            is_device = isinstance(argument, (str, torch.device, int)) and not isinstance(argument, bool)
+            if is_device and str(argument).partition(":")[0].lower() not in _DEVICES:
+                raise DeviceError(
+                    f"the model was loaded on {self.network.device} and cannot be moved",
+                    expected="cpu: its tensors are there, whatever runs the model",
+                    found=str(argument),
+                    try_next="from_pretrained(..., device='gpu') for an Intel GPU",
+                )
+        return self
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Raises `UsageError` for True: these models only generate."""
+        if mode:
+            raise UsageError("train()", expected="eval(): these models only generate", found="training mode")
+        return super().train(False)
+
+    def _apply(self: Self, fn: Any, recurse: bool = True) -> Self:
+        return self  # half(), float() and their like: there are no weights here
+
+    @classmethod
+    def is_remote_code(cls) -> bool:
+        return False
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False  # the state is the cache, and transformers makes none
+
+    def _prepare_generated_length(self, *arguments: Any, **keywords: Any) -> Any:
+        generation_config = super()._prepare_generated_length(*arguments, **keywords)
+        if self.network.lengths is not None:  # before the first token, not in the middle of an answer
+            check_static_total(self.network.lengths, generation_config.max_length)
+        return generation_config
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.Tensor,
+        past_key_values: StateCache | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 1,
+        **kwargs: Any,  # versions of transformers add their own, and look for this very name
+    ) -> dict[str, Any]:
+        """The arguments of the next `forward`, of all tokens so far: `input_ids` (batch, all tokens).
+
+        Versions of transformers cut `input_ids` at different places, so the cut is made here by the cache's length. A
+        LongRoPE model starts anew where its factors change, as transformers' own does.
+        """
+        if kwargs.get("inputs_embeds") is not None:
+            raise UsageError("inputs_embeds", expected="input_ids: the embedding is inside the model")
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if past_key_values is not None and past_key_values.has_long_factors != self._needs_long_factors(mask):
+            past_key_values = None
+        past_tokens = 0 if past_key_values is None else past_key_values.tokens
+        return {
+            "input_ids": input_ids[:, past_tokens:],
+            "past_key_values": past_key_values,
+            "attention_mask": mask,
+            "position_ids": _positions(mask)[:, past_tokens:],
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep,
+        }
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: StateCache | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> CausalLMOutputWithPast:
+        """Logits (batch, tokens, vocabulary), float32, of the last `logits_to_keep` tokens, 0 for all.
+
+        `input_ids` (batch, new tokens); `attention_mask` (batch, all tokens), 0 at padding; `past_key_values` what the
+        step before returned, None for a new sequence. Raises `UsageError` for what OpenVINO's model does not give,
+        `ContextLengthError` past an NPU's lengths, and `EngineError`.
+        """
+        if output_attentions or output_hidden_states:
+            raise UsageError("output_attentions and output_hidden_states", expected="logits only", found="True")
+        past_tokens = self._checked_past(past_key_values, attention_mask)
+        ids = _ints(input_ids)
+        check_ids(ids, vocabulary_tokens=self.config.vocab_size)
+        batch, new_tokens = ids.shape
+        if attention_mask is None:
+            attention_mask = torch.ones((batch, past_tokens + new_tokens), dtype=torch.int64)
+        if self.network.lengths is not None:
+            check_static(
+                self.network.lengths, batch=batch, new_tokens=new_tokens, past_tokens=past_tokens, kept=logits_to_keep
+            )
+        if attention_mask.shape != (batch, past_tokens + new_tokens):
+            raise UsageError(
+                "attention_mask", expected=(batch, past_tokens + new_tokens), found=tuple(attention_mask.shape)
+            )
+        positions = _positions(attention_mask)[:, past_tokens:] if position_ids is None else position_ids
+        cache = past_key_values or self._new_cache(batch, attention_mask)
+        self._cache = None  # until the step is done: a failed one leaves no cache that could go on
+        logits = self.network.logits(ids, _ints(attention_mask), _ints(positions), cache.rows, kept=logits_to_keep)
+        self._cache = StateCache(past_tokens + new_tokens, first_rows(batch), has_long_factors=cache.has_long_factors)
+        return CausalLMOutputWithPast(
+            logits=torch.from_numpy(logits), past_key_values=None if use_cache is False else self._cache
+        )
+
+    def _checked_past(self, past: StateCache | None, mask: torch.Tensor | None) -> int:
+        if past is None:
+            return 0
+        if past is not self._cache:
+            raise UsageError(
+                "past_key_values",
+                expected="what this model's last step returned: its one KV cache is inside OpenVINO",
+                found="another",
+                try_next="the whole text as one prompt, or a second model",
+            )
+        return past.tokens
+
+    def _new_cache(self, batch: int, mask: torch.Tensor) -> StateCache:
+        self.network.reset()
+        return StateCache(0, first_rows(batch), has_long_factors=self._needs_long_factors(mask))
+
+    def _needs_long_factors(self, mask: torch.Tensor) -> bool:
+        """As the model decides it: by the last position of the longest row."""
+        limit = self._rope_switch_tokens
+        return limit is not None and int(mask.sum(-1).max()) > limit
+
+
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    """(batch, all tokens): counted from each row's first token, and 0 at the padding before it."""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def _ints(tensor: torch.Tensor) -> Ints:
+    return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=np.int64)
+
+
+def named(cls: type[Self], model_dir: Path) -> type[Self]:
+    """`cls` under the name of the checkpoint's class, by which pipelines know what a model can do."""
+    config = read_config(model_dir)
+    names = getattr(config, "architectures", None) or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)]
+    return type(names[0] or cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+
+
+def read_config(model_dir: Path) -> Any:
+    """transformers' config of a directory; runs none of its code."""
+    return AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
+
+
+def read_generation_config(model_dir: Path) -> Any:
+    """transformers' GenerationConfig of a directory: its file's, or what config.json says."""
+    if (model_dir / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(model_dir)
+    return GenerationConfig.from_model_config(read_config(model_dir))
