@@ -52,7 +52,7 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         self.generation_config = generation_config
         self.network = network
         self._rope_switch_tokens = rope_switch_tokens
-        self._cache: StateCache | None = None
+        self._last_cache: StateCache | None = None
         self.eval()
 
     @classmethod
@@ -140,6 +140,9 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
     def is_remote_code(cls) -> bool:
         return False
 
+    def get_experts_implementation(self) -> dict[str, str]:
+        return {}  # asked for by transformers 5 before it decodes; there is no mixture of experts here
+
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # the state is the cache, and transformers makes none
@@ -198,14 +201,17 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         step before returned, None for a new sequence. Raises `UsageError` for what OpenVINO's model does not give,
         `ContextLengthError` past an NPU's lengths, and `EngineError`.
         """
-        if output_attentions or output_hidden_states:
-            raise UsageError("output_attentions and output_hidden_states", expected="logits only", found="True")
-        past_tokens = self._checked_past(past_key_values, attention_mask)
+        if output_attentions or output_hidden_states or return_dict is False:
+            raise UsageError(
+                "output_attentions, output_hidden_states and return_dict=False", expected="none: there are logits only"
+            )
         ids = _ints(input_ids)
         check_ids(ids, vocabulary_tokens=self.config.vocab_size)
         batch, new_tokens = ids.shape
+        past_tokens = 0 if past_key_values is None else past_key_values.tokens
         if attention_mask is None:
             attention_mask = torch.ones((batch, past_tokens + new_tokens), dtype=torch.int64)
+        self._check_past(past_key_values, attention_mask)
         if self.network.lengths is not None:
             check_static(
                 self.network.lengths, batch=batch, new_tokens=new_tokens, past_tokens=past_tokens, kept=logits_to_keep
@@ -216,24 +222,30 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
             )
         positions = _positions(attention_mask)[:, past_tokens:] if position_ids is None else position_ids
         cache = past_key_values or self._new_cache(batch, attention_mask)
-        self._cache = None  # until the step is done: a failed one leaves no cache that could go on
+        self._last_cache = None  # until the step is done: a failed one leaves no cache that could go on
         logits = self.network.logits(ids, _ints(attention_mask), _ints(positions), cache.rows, kept=logits_to_keep)
-        self._cache = StateCache(past_tokens + new_tokens, first_rows(batch), has_long_factors=cache.has_long_factors)
+        self._last_cache = StateCache(past_tokens + new_tokens, first_rows(batch), has_long_factors=cache.has_long_factors)
         return CausalLMOutputWithPast(
-            logits=torch.from_numpy(logits), past_key_values=None if use_cache is False else self._cache
+            logits=torch.from_numpy(logits), past_key_values=None if use_cache is False else self._last_cache
         )
 
-    def _checked_past(self, past: StateCache | None, mask: torch.Tensor | None) -> int:
+    def _check_past(self, past: StateCache | None, mask: torch.Tensor) -> None:
         if past is None:
-            return 0
-        if past is not self._cache:
+            return
+        if past is not self._last_cache:
             raise UsageError(
                 "past_key_values",
                 expected="what this model's last step returned: its one KV cache is inside OpenVINO",
                 found="another",
                 try_next="the whole text as one prompt, or a second model",
             )
-        return past.tokens
+        if past.has_long_factors != self._needs_long_factors(mask):
+            raise UsageError(
+                "the sequence grows past the length at which LongRoPE's factors change",
+                expected=f"{self._rope_switch_tokens} tokens at most with the cache of fewer",
+                found=int(mask.sum(-1).max()),
+                try_next="the whole text as one prompt; generate() does so",
+            )
 
     def _new_cache(self, batch: int, mask: torch.Tensor) -> StateCache:
         self.network.reset()
