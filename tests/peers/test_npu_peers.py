@@ -99,6 +99,35 @@ def test_steps_by_hand_go_on_from_the_last_ones_cache_and_from_no_other(pair: tu
         ours(ids[:, 20:], past_key_values=first.past_key_values)
 
 
+def test_each_token_is_one_step_from_the_cache(pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _ = pair
+    steps = []
+    logits = ours.network.logits
+
+    def counted(input_ids: Any, *arguments: Any, **keywords: Any) -> Any:
+        steps.append(input_ids.shape)
+        return logits(input_ids, *arguments, **keywords)
+
+    monkeypatch.setattr(ours.network, "logits", counted)
+    for settings, rows in (({}, 1), ({"num_beams": 3}, 3)):
+        steps.clear()
+        generated(ours, [random_ids(20, seed=16)], tokens=4, **settings)
+        assert steps == [(rows, 20), (rows, 1), (rows, 1), (rows, 1)]
+    steps.clear()
+    generated(ours, [random_ids(20, seed=16)], tokens=2, use_cache=False)
+    assert steps == [(1, 20), (1, 21)]
+
+
+def test_a_second_turn_goes_on_from_the_first_ones_cache(pair: tuple[Any, Any]) -> None:
+    settings = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None, "pad_token_id": PADDING}
+    answers = []
+    for model in pair:
+        first = model.generate(torch.tensor([random_ids(20)]), return_dict_in_generate=True, **settings)
+        ids = torch.cat([first.sequences, torch.tensor([random_ids(6, seed=17)])], dim=1)
+        answers.append(model.generate(ids, past_key_values=first.past_key_values, **settings).tolist())
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_generates_as_transformers_does_past_every_switch(shape: str, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / shape, shape)
@@ -151,7 +180,9 @@ def test_a_pipeline_answers_several_conversations_as_with_transformers(phi: Any,
     questions = ["What is an NPU?", "Can you introduce yourself, please? I am new here."]
     chats = [[{"role": "user", "content": question}] for question in questions]
     settings = {"max_new_tokens": 30, "do_sample": False, "batch_size": batch_size}
-    answers = [pipeline("text-generation", model=model, tokenizer=tokenizer)(chats, **settings) for model in (ours, phi)]
+    answers = [
+        pipeline("text-generation", model=model, tokenizer=tokenizer)(chats, **settings) for model in (ours, phi)
+    ]
     assert answers[0] == answers[1]
 
 

@@ -16,7 +16,10 @@ class StateCache:
     that the next step goes on from, in that order, as beam search wants them.
     """
 
-    is_compileable = False  # read by transformers, which would else try to
+    # Read by versions of transformers, which then leave it alone.
+    is_compileable = False
+    is_croppable = False
+    is_linear = (False,)
 
     def __init__(self, tokens: int, rows: Indices, *, has_long_factors: bool) -> None:
         self.tokens = tokens

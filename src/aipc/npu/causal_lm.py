@@ -25,6 +25,8 @@ from aipc.npu.network import Ints, Network, find_place
 from aipc.progress import Progress, silent
 
 Self = TypeVar("Self", bound="NPUModelForCausalLM")
+# transformers 5 renamed the field; a model that fills another one computes every step from the first token on.
+_CACHE_NAME = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 _DEVICES = ("cpu", "npu")  # of PyTorch's, where a program may "move" the model: it stays where it was loaded
 
 
@@ -149,6 +151,8 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
 
     def _prepare_generated_length(self, *arguments: Any, **keywords: Any) -> Any:
         generation_config = super()._prepare_generated_length(*arguments, **keywords)
+        if getattr(generation_config, "prefill_chunk_size", None) is not None:
+            raise UsageError("prefill_chunk_size", expected="None: OpenVINO cuts a prompt itself where it must")
         if self.network.lengths is not None:  # before the first token, not in the middle of an answer
             check_static_total(self.network.lengths, generation_config.max_length)
         return generation_config
@@ -156,27 +160,28 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
     def prepare_inputs_for_generation(
         self,
         input_ids: torch.Tensor,
-        past_key_values: StateCache | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
+        past_key_values: StateCache | None = None,
+        cache: StateCache | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 1,
         **kwargs: Any,  # versions of transformers add their own, and look for this very name
     ) -> dict[str, Any]:
-        """The arguments of the next `forward`, of all tokens so far: `input_ids` (batch, all tokens).
+        """The arguments of the next `forward`. `input_ids` (batch, all tokens so far or the new ones).
 
-        Versions of transformers cut `input_ids` at different places, so the cut is made here by the cache's length. A
-        LongRoPE model starts anew where its factors change, as transformers' own does.
+        Versions of transformers cut `input_ids` at different places, so the cut is made here by the cache's length, and
+        have two names for the cache. A LongRoPE model starts anew where its factors change, as transformers' own does.
         """
         if kwargs.get("inputs_embeds") is not None:
             raise UsageError("inputs_embeds", expected="input_ids: the embedding is inside the model")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        if past_key_values is not None and past_key_values.has_long_factors != self._needs_long_factors(mask):
-            past_key_values = None
-        past_tokens = 0 if past_key_values is None else past_key_values.tokens
+        past = self._checked_cache(past_key_values, cache)
+        if past is not None and past.has_long_factors != self._needs_long_factors(mask):
+            past = None
+        past_tokens = 0 if past is None else past.tokens
         return {
-            "input_ids": input_ids[:, past_tokens:],
-            "past_key_values": past_key_values,
+            "input_ids": input_ids[:, past_tokens - mask.shape[1] :],  # all tokens so far, or the new ones alone
+            "cache": past,
             "attention_mask": mask,
             "position_ids": _positions(mask)[:, past_tokens:],
             "use_cache": use_cache,
@@ -189,6 +194,7 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: StateCache | None = None,
+        cache: StateCache | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
         output_attentions: bool | None = None,
@@ -197,9 +203,10 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
     ) -> CausalLMOutputWithPast:
         """Logits (batch, tokens, vocabulary), float32, of the last `logits_to_keep` tokens, 0 for all.
 
-        `input_ids` (batch, new tokens); `attention_mask` (batch, all tokens), 0 at padding; `past_key_values` what the
-        step before returned, None for a new sequence. Raises `UsageError` for what OpenVINO's model does not give,
-        `ContextLengthError` past an NPU's lengths, and `EngineError`.
+        `input_ids` (batch, new tokens); `attention_mask` (batch, all tokens), 0 at padding. `past_key_values`, which
+        newer versions of transformers call `cache`, is what the step before returned, None for a new sequence. Raises
+        `UsageError` for what OpenVINO's model does not give, `ContextLengthError` past an NPU's lengths, and
+        `EngineError`.
         """
         if output_attentions or output_hidden_states or return_dict is False:
             raise UsageError(
@@ -208,10 +215,10 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         ids = _ints(input_ids)
         check_ids(ids, vocabulary_tokens=self.config.vocab_size)
         batch, new_tokens = ids.shape
-        past_tokens = 0 if past_key_values is None else past_key_values.tokens
+        past = self._checked_cache(past_key_values, cache)
+        past_tokens = 0 if past is None else past.tokens
         if attention_mask is None:
             attention_mask = torch.ones((batch, past_tokens + new_tokens), dtype=torch.int64)
-        self._check_past(past_key_values, attention_mask)
         if self.network.lengths is not None:
             check_static(
                 self.network.lengths, batch=batch, new_tokens=new_tokens, past_tokens=past_tokens, kept=logits_to_keep
@@ -221,24 +228,27 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
                 "attention_mask", expected=(batch, past_tokens + new_tokens), found=tuple(attention_mask.shape)
             )
         positions = _positions(attention_mask)[:, past_tokens:] if position_ids is None else position_ids
-        cache = past_key_values or self._new_cache(batch, attention_mask)
+        past = self._new_cache(batch, attention_mask) if past is None else self._continued(past, attention_mask)
         self._last_cache = None  # until the step is done: a failed one leaves no cache that could go on
-        logits = self.network.logits(ids, _ints(attention_mask), _ints(positions), cache.rows, kept=logits_to_keep)
-        self._last_cache = StateCache(past_tokens + new_tokens, first_rows(batch), has_long_factors=cache.has_long_factors)
-        return CausalLMOutputWithPast(
-            logits=torch.from_numpy(logits), past_key_values=None if use_cache is False else self._last_cache
+        logits = self.network.logits(ids, _ints(attention_mask), _ints(positions), past.rows, kept=logits_to_keep)
+        self._last_cache = StateCache(
+            past_tokens + new_tokens, first_rows(batch), has_long_factors=past.has_long_factors
         )
+        returned = {} if use_cache is False else {_CACHE_NAME: self._last_cache}
+        return CausalLMOutputWithPast(logits=torch.from_numpy(logits), **returned)
 
-    def _check_past(self, past: StateCache | None, mask: torch.Tensor) -> None:
-        if past is None:
-            return
-        if past is not self._last_cache:
+    def _checked_cache(self, *given: StateCache | None) -> StateCache | None:
+        past = next((cache for cache in given if cache is not None), None)
+        if past is not None and past is not self._last_cache:
             raise UsageError(
                 "past_key_values",
                 expected="what this model's last step returned: its one KV cache is inside OpenVINO",
                 found="another",
                 try_next="the whole text as one prompt, or a second model",
             )
+        return past
+
+    def _continued(self, past: StateCache, mask: torch.Tensor) -> StateCache:
         if past.has_long_factors != self._needs_long_factors(mask):
             raise UsageError(
                 "the sequence grows past the length at which LongRoPE's factors change",
@@ -246,6 +256,7 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
                 found=int(mask.sum(-1).max()),
                 try_next="the whole text as one prompt; generate() does so",
             )
+        return past
 
     def _new_cache(self, batch: int, mask: torch.Tensor) -> StateCache:
         self.network.reset()
