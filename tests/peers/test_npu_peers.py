@@ -195,6 +195,17 @@ def test_a_checkpoint_is_converted_into_the_store_once(tiny_checkpoint_dir: Path
     assert json.loads((Path(again.name_or_path) / "aipc.json").read_text(encoding="utf-8"))["recipe"]["symmetric"]
 
 
+def test_a_conversion_shows_a_bar_and_a_load_shows_none(
+    tiny_checkpoint_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded(tiny_checkpoint_dir, int8)
+    shown = capsys.readouterr()
+    assert "Quantising: 100%" in shown.err
+    assert shown.out == ""
+    loaded(tiny_checkpoint_dir, int8)
+    assert "Quantising" not in capsys.readouterr().err
+
+
 def test_a_converted_directory_is_taken_as_it_is_or_refused(tiny_model_dir: Path) -> None:
     model = NPUModelForCausalLM.from_pretrained(tiny_model_dir, device="cpu")
     assert isinstance(model, NPUModelForCausalLM)

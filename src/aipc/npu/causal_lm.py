@@ -17,12 +17,12 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from aipc.errors import DeviceError, UsageError
+from aipc.npu.bars import Bars
 from aipc.npu.cache import StateCache, first_rows
 from aipc.npu.checks import check_ids, check_static, check_static_total
 from aipc.npu.compiler import CompilerConfig
 from aipc.npu.directory import checked_arguments, prepared
 from aipc.npu.network import Ints, Network, find_place
-from aipc.progress import Progress, silent
 
 Self = TypeVar("Self", bound="NPUModelForCausalLM")
 # transformers 5 renamed the field; a model that fills another one computes every step from the first token on.
@@ -72,7 +72,6 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         device: str = "npu",
         rehearse: bool = False,
         properties: Mapping[str, str] | None = None,
-        progress: Progress = silent,
     ) -> Self:
         """Load a model, which is downloaded and converted into aipc's store first where that is needed, once.
 
@@ -88,7 +87,8 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         """
         checked = checked_arguments(config, transformers_class, properties)
         place = find_place(device, rehearse=rehearse, properties=properties or {})
-        ready = prepared(model_name_or_path, checked, revision=revision, progress=progress)
+        with Bars() as bars:
+            ready = prepared(model_name_or_path, checked, revision=revision, progress=bars)
         model = named(cls, ready.path)(
             Network(ready.path, place),
             read_config(ready.path),
