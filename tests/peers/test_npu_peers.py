@@ -226,8 +226,9 @@ def test_it_stays_on_its_device_and_does_not_train(tiny_model_dir: Path) -> None
     model = NPUModelForCausalLM.from_pretrained(tiny_model_dir, device="cpu")
     assert model.to("npu").half().eval().to(torch.float16).to("cpu") is model
     assert (model.device, model.dtype) == (torch.device("cpu"), torch.float32)
-    with pytest.raises(DeviceError, match="cuda"):
-        model.to("cuda")
+    for move in (lambda: model.to("cuda"), model.cuda):
+        with pytest.raises(DeviceError, match="cuda"):
+            move()
     with pytest.raises(UsageError, match="training"):
         model.train()
     with pytest.raises(UsageError, match="training"):
@@ -244,6 +245,17 @@ def test_tokens_that_are_not_the_models_are_refused(tiny_model_dir: Path) -> Non
 
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
+
+
+def test_a_programs_own_positions_are_refused_and_the_usual_ones_taken(pair: tuple[Any, Any]) -> None:
+    ours, _ = pair
+    ids = torch.tensor([random_ids(6)])
+    expected = ours.generate(ids, max_new_tokens=4, do_sample=False)
+    assert torch.equal(
+        ours.generate(ids, position_ids=torch.arange(6)[None], max_new_tokens=4, do_sample=False), expected
+    )
+    with pytest.raises(UsageError, match="position_ids"):
+        ours.generate(ids, position_ids=torch.arange(6)[None] + 3, max_new_tokens=4, do_sample=False)
 
 
 @pytest.fixture
@@ -294,6 +306,7 @@ def test_a_model_in_memory_is_compiled(dtype: Any, tiny_checkpoint_dir: Path, tm
     ids = torch.tensor([random_ids(40, seed=14)])
     assert torch.equal(model(ids).logits, expected(ids).logits)
     assert generated(model, [ids[0].tolist()]) == generated(expected, [ids[0].tolist()])
+    assert model.name_or_path == str(tiny_checkpoint_dir)
     assert type(model).__name__ == "Phi3ForCausalLM"
 
 

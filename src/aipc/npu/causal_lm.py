@@ -89,10 +89,11 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         place = find_place(device, rehearse=rehearse, properties=properties or {})
         with Bars() as bars:
             ready = prepared(model_name_or_path, checked, revision=revision, progress=bars)
-        model = named(cls, ready.path)(
+        config_of_model = AutoConfig.from_pretrained(ready.path, trust_remote_code=False)
+        model = named(cls, class_name(config_of_model))(
             Network(ready.path, place),
-            read_config(ready.path),
-            read_generation_config(ready.path),
+            config_of_model,
+            _generation_config(ready.path, config_of_model),
             rope_switch_tokens=ready.rope_switch_tokens,
         )
         model.generation_config.use_cache = use_cache
@@ -110,7 +111,7 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
 
     @property
     def name_or_path(self) -> str:
-        """The directory that was loaded, which holds the tokenizer too."""
+        """The directory that was loaded, which holds the tokenizer too; a compiled model's original."""
         return str(self.config.name_or_path)
 
     def can_generate(self) -> bool:
@@ -128,6 +129,10 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
                     try_next="from_pretrained(..., device='gpu') for an Intel GPU",
                 )
         return self
+
+    def cuda(self: Self, device: Any = None) -> Self:
+        """Raises `DeviceError`."""
+        return self.to("cuda")
 
     def train(self: Self, mode: bool = True) -> Self:
         """Raises `UsageError` for True: these models only generate."""
@@ -175,6 +180,8 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         if kwargs.get("inputs_embeds") is not None:
             raise UsageError("inputs_embeds", expected="input_ids: the embedding is inside the model")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        positions = _positions(mask)
+        _check_positions(kwargs.get("position_ids"), positions, mask)
         past = self._checked_cache(past_key_values, cache)
         if past is not None and past.has_long_factors != self._needs_long_factors(mask):
             past = None
@@ -183,7 +190,7 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
             "input_ids": input_ids[:, past_tokens - mask.shape[1] :],  # all tokens so far, or the new ones alone
             "cache": past,
             "attention_mask": mask,
-            "position_ids": _positions(mask)[:, past_tokens:],
+            "position_ids": positions[:, past_tokens:],
             "use_cache": use_cache,
             "logits_to_keep": logits_to_keep,
         }
@@ -273,24 +280,33 @@ def _positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
+def _check_positions(given: torch.Tensor | None, positions: torch.Tensor, mask: torch.Tensor) -> None:
+    """transformers 5 counts positions as well. A program's own would be lost here, so they are refused."""
+    if given is None or given.shape != positions.shape:
+        return
+    if not torch.equal(given[mask.bool()], positions[mask.bool()]):
+        raise UsageError(
+            "position_ids", expected="those that the attention mask counts", try_next="leave position_ids out"
+        )
+
+
 def _ints(tensor: torch.Tensor) -> Ints:
     return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=np.int64)
 
 
-def named(cls: type[Self], model_dir: Path) -> type[Self]:
+def named(cls: type[Self], name: str) -> type[Self]:
     """`cls` under the name of the checkpoint's class, by which pipelines know what a model can do."""
-    config = read_config(model_dir)
-    names = getattr(config, "architectures", None) or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)]
-    return type(names[0] or cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+    return type(name, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
-def read_config(model_dir: Path) -> Any:
-    """transformers' config of a directory; runs none of its code."""
-    return AutoConfig.from_pretrained(model_dir, trust_remote_code=False)
+def class_name(config: Any) -> str:
+    """The class that a checkpoint's config names, or else transformers' own for its kind of model."""
+    names = getattr(config, "architectures", None) or []
+    return names[0] if names else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type, "NPUModelForCausalLM")
 
 
-def read_generation_config(model_dir: Path) -> Any:
-    """transformers' GenerationConfig of a directory: its file's, or what config.json says."""
+def _generation_config(model_dir: Path, config: Any) -> Any:
+    """What generation_config.json says, or where there is none config.json."""
     if (model_dir / "generation_config.json").is_file():
         return GenerationConfig.from_pretrained(model_dir)
-    return GenerationConfig.from_model_config(read_config(model_dir))
+    return GenerationConfig.from_model_config(config)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from aipc.conversion import write_network
 from aipc.errors import UnsupportedModelError
 from aipc.models import known_model_types
-from aipc.npu.causal_lm import NPUModelForCausalLM, named, read_config
+from aipc.npu.causal_lm import NPUModelForCausalLM, named
 from aipc.npu.compiler import CompilerConfig
 from aipc.npu.network import Network, find_place
 
@@ -29,9 +29,9 @@ def compiled(
         model.save_pretrained(checkpoint)
         out.mkdir()
         architecture = write_network(checkpoint, out, config.precision.recipe)
-        return named(NPUModelForCausalLM, checkpoint)(
+        return named(NPUModelForCausalLM, type(model).__name__)(
             Network(out, place, from_memory=True),
-            read_config(checkpoint),
+            copy.deepcopy(model.config),
             copy.deepcopy(model.generation_config),
             rope_switch_tokens=architecture.rope_switch_tokens,
         )
