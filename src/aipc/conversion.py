@@ -15,6 +15,7 @@ from aipc.config import ConfigFile
 from aipc.errors import UsageError
 from aipc.graph.data_file import write_data
 from aipc.graph.openvino.tokenizer_json import check_tokenizer
+from aipc.models import Architecture
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
 from aipc.quant.recipe import Recipe
@@ -155,6 +156,20 @@ def write_model(
             )
             written = task.commit(manifest)
         return Conversion(task.destination, plan, written, time.perf_counter() - begun)
+
+
+def write_network(checkpoint_dir: Path, directory: Path, recipe: Recipe) -> Architecture:
+    """Quantise a checkpoint without a tokenizer: the graph and the weights of an OpenVINO model, and nothing else.
+
+    `directory` is the caller's, empty, and not the store's: nothing is hashed, and a failure leaves what was written.
+    Raises a leaf of `AipcError`.
+    """
+    with Checkpoint(checkpoint_dir) as checkpoint:
+        plan = make_plan(checkpoint, recipe)
+        drawing = plan.target.draw(plan, checkpoint)
+        _write_weights(directory, drawing, checkpoint, plan, silent)
+        drawing.write_graph(directory)
+        return plan.architecture
 
 
 def _refuse_source_inside(destination: Path, checkpoint_dir: Path) -> None:

@@ -1,0 +1,169 @@
+"""A stateful OpenVINO model, one step at a time: token ids in, logits out, the KV cache kept inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aipc.engines.openvino import MODEL_FILE
+from aipc.engines.openvino_device import NPU_REHEARSAL, checked_properties, found_device, full_name
+from aipc.errors import DeviceError, EngineError, UsageError
+from aipc.floats import Float32
+from aipc.openvino_import import first_useful_line, import_openvino
+
+Ints = NDArray[np.int64]
+Indices = NDArray[np.int32]
+
+# As openvino-genai rehearses it: every part of the NPU's pipeline on the CPU, unpartitioned.
+REHEARSAL = {NPU_REHEARSAL: "CPU", "NPUW_ONLINE_PIPELINE": "NONE"}
+# The static pipeline of a language model, and which axes of its KV cache are the batch and the tokens. OpenVINO's
+# spelling of what openvino-genai sets:
+# https://github.com/openvinotoolkit/openvino.genai/blob/master/src/cpp/src/utils.cpp (update_npu_config)
+_STATIC = {"NPU_USE_NPUW": "YES", "NPUW_LLM": "YES", "NPUW_LLM_BATCH_DIM": "0", "NPUW_LLM_SEQ_LEN_DIM": "2"}
+_STATIC_NAMES = {
+    "MAX_PROMPT_LEN": "NPUW_LLM_MAX_PROMPT_LEN",
+    "MIN_RESPONSE_LEN": "NPUW_LLM_MIN_RESPONSE_LEN",
+    "PREFILL_HINT": "NPUW_LLM_PREFILL_HINT",
+    "GENERATE_HINT": "NPUW_LLM_GENERATE_HINT",
+}
+_FIRST_KEPT = "first_kept_token"  # an input that is added: minus the number of tokens whose logits are wanted
+_TO_END = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of an NPU's static pipeline, in tokens."""
+
+    prompt_tokens: int
+    context_tokens: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device that was found, as OpenVINO spells it, with its checked properties. `name` is for people."""
+
+    core: Any
+    device: str
+    name: str
+    properties: Mapping[str, str | int]
+
+    @property
+    def lengths(self) -> Lengths | None:
+        """None on devices that take any length."""
+        if self.device != "NPU":
+            return None
+        prompt, response = (int(self.properties[name]) for name in ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN"))
+        return Lengths(prompt, prompt + response)
+
+
+def find_place(device: str, *, rehearse: bool, properties: Mapping[str, str]) -> Place:
+    """Raises `DeviceError` when the device is not there, naming those that could be asked for instead, and `UsageError`
+    for a property that it does not have, or a rehearsal of another device than the NPU.
+    """
+    if not isinstance(device, str):
+        raise UsageError("device", expected="a name, such as 'npu' or 'cpu'", found=repr(device))
+    if rehearse and device.upper() != "NPU":
+        raise UsageError("rehearse", expected="only with device='npu'", found=f"device={device!r}")
+    core = import_openvino().Core()
+    properties = {**REHEARSAL, **properties} if rehearse else dict(properties)
+    try:
+        found = found_device(core, device, properties)
+    except DeviceError as error:
+        raise DeviceError(error.what, expected=error.expected, found=error.found, try_next=_instead(device)) from error
+    checked = checked_properties(core, found, properties)
+    return Place(core, found, full_name(core, found, properties), checked)
+
+
+def _instead(device: str) -> str:
+    if device.upper() != "NPU":
+        return "aipc devices"
+    return (
+        "device='cpu' runs the model on the CPU; device='npu', rehearse=True runs the NPU's pipeline on the CPU; "
+        "aipc devices shows what is here"
+    )
+
+
+class Network:
+    """An OpenVINO language model on a device. One sequence of steps at a time.
+
+    `lengths` are an NPU's, whose pipeline takes a batch of one and gives the logits of the last token alone.
+    """
+
+    def __init__(self, model_dir: Path, place: Place, *, from_memory: bool = False) -> None:
+        """`from_memory` reads the weights instead of mapping them: the directory may go then.
+
+        Raises `EngineError` when there is no model, or OpenVINO refuses it.
+        """
+        self.device, self.device_name, self.lengths = place.device, place.name, place.lengths
+        if not (model_dir / MODEL_FILE).is_file():
+            raise EngineError(f"{model_dir} holds no OpenVINO model", expected=MODEL_FILE)
+        with _engine_errors(f"{model_dir} cannot be loaded on {self.device}"):
+            if from_memory:
+                place.core.set_property({"ENABLE_MMAP": False})
+            model = place.core.read_model(model_dir / MODEL_FILE)
+            self._selects_tokens = self.lengths is None and _let_select_tokens(model)
+            compiled = place.core.compile_model(model, self.device, _compile_properties(place))
+            self._request = compiled.create_infer_request()
+
+    def reset(self) -> None:
+        """Forget all tokens."""
+        self._request.reset_state()
+
+    def logits(
+        self, input_ids: Ints, attention_mask: Ints, position_ids: Ints, beams: Indices, *, kept: int
+    ) -> Float32:
+        """(batch, tokens, vocabulary) of the last `kept` tokens, 0 for all; an NPU gives the last one's alone.
+
+        `input_ids` and `position_ids` (batch, new tokens); `attention_mask` (batch, all tokens), 0 at padding; `beams`
+        (batch,) the rows of the KV cache that go on. Raises `EngineError`.
+        """
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "beam_idx": beams,
+        }
+        if self._selects_tokens:
+            inputs[_FIRST_KEPT] = np.array([-kept if kept else -input_ids.shape[1]], np.int64)
+        with _engine_errors(f"{self.device} failed while generating"):
+            found: Float32 = self._request.infer(inputs)["logits"]
+        return found[:, -kept:].copy()  # the next step writes into the same memory
+
+
+def _compile_properties(place: Place) -> dict[str, str | int]:
+    if place.device != "NPU":
+        return {"PERFORMANCE_HINT": "LATENCY", **place.properties}
+    return {**_STATIC, **{_STATIC_NAMES.get(name, name): value for name, value in place.properties.items()}}
+
+
+def _let_select_tokens(model: Any) -> bool:
+    """Let the head compute only the last tokens, which saves the logits of a whole prompt: 0.5 GB for 4,096 tokens of
+    Phi-3-mini. False where the model's last operation is not the head, as it is in aipc's own.
+    """
+    openvino = import_openvino()
+    head = model.output("logits").get_node().input_value(0).get_node()
+    if head.get_type_name() != "MatMul":
+        return False
+    opset = openvino.opset13
+    start = opset.parameter([1], np.int64, name=_FIRST_KEPT)
+    start.output(0).set_names({_FIRST_KEPT})
+    end, step, axis = (opset.constant(np.array([value], np.int64)) for value in (_TO_END, 1, 1))
+    last = opset.slice(head.input_value(0), start, end, step, axis)  # (batch, kept tokens, hidden size)
+    head.input(0).replace_source_output(last.output(0))
+    model.add_parameters([start])
+    model.validate_nodes_and_infer_types()
+    return True
+
+
+@contextmanager
+def _engine_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise EngineError(what, found=first_useful_line(error)) from error
