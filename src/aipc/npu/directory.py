@@ -11,7 +11,7 @@ from aipc.npu.compiler import CompilerConfig, checked_config
 from aipc.progress import Progress
 from aipc.quant.recipe import Recipe
 from aipc.ready import ReadyModel, ready_model
-from aipc.store import MANIFEST, read_manifest, resolve
+from aipc.store import resolve
 
 _CLASSES = ("AutoModelForCausalLM", "Phi3ForCausalLM")
 
@@ -34,26 +34,9 @@ def prepared(
     Raises a leaf of `AipcError`: `UsageError` when it is converted already, to something else than `config` says.
     """
     wanted = model if revision is None else f"{model}@{revision}"
-    recipe = CompilerConfig().precision.recipe if config is None else config.precision.recipe
-    source = resolve(wanted)
-    if config is None and source.kind in ("converted", "stored") and source.path is not None:
-        recipe = _recipe_of(source.path) or recipe
-    ready = ready_model(wanted, recipe, progress=progress)
-    made = ready.recipe_label
-    if made is not None and made != recipe.label:
-        raise UsageError(
-            f"{ready.path} is converted already, and not to what CompilerConfig asks for",
-            expected=recipe.label,
-            found=made,
-            try_next="the checkpoint's name, or no config to take it as it is",
-        )
-    return ready
-
-
-def _recipe_of(path: Path) -> Recipe | None:
-    """What a directory was converted by; None for others' directories, which do not say."""
-    if not (path / MANIFEST).is_file():
-        return None
-    made = read_manifest(path).recipe
-    names = ("weights", "group_size", "ratio", "symmetric", "all_layers")
-    return Recipe(**{name: made[name] for name in names if name in made})
+    is_converted = resolve(wanted).kind in ("converted", "stored")
+    if config is not None:
+        recipe: Recipe | None = config.precision.recipe
+    else:
+        recipe = None if is_converted else CompilerConfig().precision.recipe
+    return ready_model(wanted, recipe, progress=progress)
