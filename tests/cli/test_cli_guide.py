@@ -149,3 +149,14 @@ def test_a_disk_too_full_for_it_is_told_before_anything_is_written(
     assert (result.code, result.out) == (1, "")
     assert "too full" in result.err
     assert models() == []
+
+
+def test_the_bare_name_means_its_conversion_where_there_is_one(aipc: Aipc) -> None:
+    refused = aipc("models", "verify", "guide")
+    assert refused.code == 1
+    assert "has no conversion" in refused.err
+    assert aipc(*ASK).code == 0
+    assert aipc("models", "verify", "guide").code == 0
+    assert aipc("models", "check", "guide", "--device", "npu").code in (0, 1)
+    assert aipc("models", "rm", "guide").code == 0
+    assert models() == []

@@ -33,7 +33,7 @@ from aipc.store import (
     resolve,
     verify,
 )
-from aipc.store.names import is_model_name
+from aipc.store.names import GUIDE, is_model_name
 
 _SHOWN = 3  # places of a finding; --json has them all
 
@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.name is None:
         raise UsageError(f"aipc models {arguments.action}: NAME is missing", try_next="aipc models lists the names")
+    arguments.name = _stored_guide() if arguments.name == GUIDE and not Path(GUIDE).is_dir() else arguments.name
     if arguments.action == "check":
         return _check(arguments.name, arguments.device, as_json=arguments.json)
     if arguments.action == "verify":
@@ -60,6 +61,19 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _remove(arguments.name, as_json=arguments.json)
     return 0
+
+
+def _stored_guide() -> str:
+    """The one conversion of the embedded model in the store. Raises `ModelNotFoundError` for none and for several."""
+    names = [model.name for model in models() if model.manifest and model.manifest.origin.location == GUIDE]
+    if len(names) == 1:
+        return names[0]
+    raise ModelNotFoundError(
+        f"{GUIDE} is the embedded model, of which the store has {'several conversions' if names else 'no conversion'}",
+        expected="the name of one",
+        found=", ".join(names) or None,
+        try_next="aipc models lists the names" if names else 'aipc run "Hello" converts it',
+    )
 
 
 def _list(*, as_json: bool) -> None:

@@ -156,6 +156,10 @@ def locked(destination: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     try:
         lock.acquire(timeout=max(wait_s, _GRACE_S))
     except Timeout as error:
+        if not hidden(destination, "lock").exists():  # nobody holds what cannot even be made, as in /proc
+            raise StoreError(
+                f"no file can be made in {destination.parent}", try_next="give another directory"
+            ) from error
         raise StoreBusyError(
             f"{destination} is being written by another process",
             try_next="wait until it is done, or end it; then run this again",
