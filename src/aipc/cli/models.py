@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.name is None:
         raise UsageError(f"aipc models {arguments.action}: NAME is missing", try_next="aipc models lists the names")
-    arguments.name = _stored_guide() if arguments.name == GUIDE and not Path(GUIDE).is_dir() else arguments.name
+    arguments.name = _stored_guide() if arguments.name == GUIDE else arguments.name
     if arguments.action == "check":
         return _check(arguments.name, arguments.device, as_json=arguments.json)
     if arguments.action == "verify":
