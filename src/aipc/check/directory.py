@@ -14,15 +14,16 @@ from aipc.check.remedies import Remedies
 from aipc.check.report import Finding, Kind, Report, failure, grouped
 from aipc.engines.onnx_directory import read_directory
 from aipc.errors import EngineError, ModelNotFoundError, StoreError, UsageError
+from aipc.targets import ONNX_DEVICES
 
-_OPENVINO_DEVICES, _ONNX_DEVICES = ("cpu", "gpu", "npu"), ("cpu", "directml", "cuda")
+_OPENVINO_DEVICES = ("cpu", "gpu", "npu")
 _MARKS: dict[Kind, str] = {"openvino": XML_FILE, "onnx": CONFIG_FILE}
 
 
 def report_of(model_dir: Path, device: str) -> Report:
     """`aipc.check.check`."""
-    if device not in {*_OPENVINO_DEVICES, *_ONNX_DEVICES}:
-        known = ", ".join(dict.fromkeys((*_OPENVINO_DEVICES, *_ONNX_DEVICES)))
+    if device not in {*_OPENVINO_DEVICES, *ONNX_DEVICES}:
+        known = ", ".join(dict.fromkeys((*_OPENVINO_DEVICES, *ONNX_DEVICES)))
         raise UsageError(f"the device {device!r}", expected=f"one of {known}")
     kind = _kind(model_dir, device)
     remedies = Remedies.of(model_dir)
@@ -56,7 +57,7 @@ def _kind(model_dir: Path, device: str) -> Kind:
 
 
 def _devices(kind: Kind) -> tuple[str, ...]:
-    return _OPENVINO_DEVICES if kind == "openvino" else _ONNX_DEVICES
+    return _OPENVINO_DEVICES if kind == "openvino" else ONNX_DEVICES
 
 
 def _ir_findings(facts: IrFacts, remedies: Remedies, device: str) -> Iterator[Finding]:
@@ -75,7 +76,7 @@ def _ir_findings(facts: IrFacts, remedies: Remedies, device: str) -> Iterator[Fi
 
 
 def _onnx_findings(config: GenaiConfig, facts: OnnxFacts, remedies: Remedies, device: str) -> Iterator[Finding]:
-    if device not in _ONNX_DEVICES:
+    if device not in ONNX_DEVICES:
         yield failure(
             "format",
             CONFIG_FILE,

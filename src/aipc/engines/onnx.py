@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -17,7 +16,7 @@ from aipc.engines.onnx_device import OnnxDevice, found_device, kind_of
 from aipc.engines.onnx_directory import MODEL_FILE, OnnxDirectory, read_directory
 from aipc.engines.onnx_generation import Generation, chunks
 from aipc.engines.request import checked_request
-from aipc.engines.runs import Run, runs
+from aipc.engines.runs import Run, steps_of_runs
 from aipc.errors import DeviceError, EngineError, UsageError
 from aipc.onnx_import import first_useful_line, import_genai
 from aipc.store.manifest import source_of
@@ -166,13 +165,9 @@ class OnnxSession:
         self._begin()
         try:
             with _engine_errors(f"{self.device} failed while generating"):
-                for run in self._runs(len(tokens), sampling):
-                    with closing(self._run(tokens, sampling, run)) as steps:
-                        for step in steps:
-                            tokens.append(step.token_id)
-                            yield step
-                    if tokens[-1] in sampling.stop_token_ids:
-                        return
+                steps = steps_of_runs(tokens, sampling, self._run, rope_switch_tokens=self._rope_switch_tokens)
+                with closing(steps):
+                    yield from steps
         finally:
             self._generation = None  # frees its KV cache
             self._is_streaming = False
@@ -184,10 +179,6 @@ class OnnxSession:
                     "the session is already generating", try_next="close the first stream, or load a second session"
                 )
             self._is_streaming = True
-
-    def _runs(self, prompt_tokens: int, sampling: Sampling) -> Sequence[Run]:
-        seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
-        return runs(prompt_tokens, sampling.max_tokens, rope_switch_tokens=self._rope_switch_tokens, seed=seed)
 
     def _run(self, tokens: list[int], sampling: Sampling, run: Run) -> Generator[Step, None, None]:
         self._generation = None  # the one before it, before there is memory for another

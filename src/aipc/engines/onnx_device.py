@@ -15,13 +15,12 @@ from aipc.devices.known import NotAvailable
 from aipc.devices.processor import find_processor
 from aipc.errors import DeviceError
 from aipc.onnx_import import FOR_THE_CPU, INSTALL, refuse_elsewhere
-
-DEVICES = ("cpu", "directml", "cuda")
+from aipc.targets import ONNX_DEVICES
 
 
 @dataclass(frozen=True)
 class OnnxDevice:
-    """`kind` is one of `DEVICES`; `provider` and `index_option` are GenAI's words; `index` None is GenAI's choice."""
+    """`kind` is one of `ONNX_DEVICES`; `index` None is GenAI's choice."""
 
     kind: str
     index: int | None
@@ -53,10 +52,10 @@ class OnnxDevice:
 def kind_of(device: str) -> str:
     """The kind of `device`, such as "directml" of "DirectML.1". Raises `DeviceError` for an unknown one."""
     kind = device.partition(".")[0].lower()
-    if kind not in DEVICES:
+    if kind not in ONNX_DEVICES:
         raise DeviceError(
             f"device {device!r} is none of ONNX Runtime's",
-            expected=" or ".join(DEVICES),
+            expected=" or ".join(ONNX_DEVICES),
             try_next="--device cpu; an Intel GPU or NPU runs a model that was converted --to openvino",
         )
     return kind

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+
+from aipc.engines import Sampling, Step
 
 
 @dataclass(frozen=True)
@@ -31,3 +35,24 @@ def runs(prompt_tokens: int, max_tokens: int, *, rope_switch_tokens: int | None,
     if max_tokens <= before:
         return (whole,)
     return (Run(before, seed), Run(max_tokens - before, seed + 1))
+
+
+def steps_of_runs(
+    tokens: list[int],
+    sampling: Sampling,
+    run: Callable[[list[int], Sampling, Run], Generator[Step, None, None]],
+    *,
+    rope_switch_tokens: int | None,
+) -> Generator[Step, None, None]:
+    """The steps of each run in turn, up to a stop token; `tokens`, at first the prompt, grows by every one.
+
+    Closing this generator closes the run that is going on.
+    """
+    seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
+    for part in runs(len(tokens), sampling.max_tokens, rope_switch_tokens=rope_switch_tokens, seed=seed):
+        with closing(run(tokens, sampling, part)) as steps:
+            for step in steps:
+                tokens.append(step.token_id)
+                yield step
+        if tokens[-1] in sampling.stop_token_ids:
+            return

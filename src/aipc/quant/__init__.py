@@ -69,9 +69,6 @@ class Scheme(Protocol):
     def bits(self) -> int:
         """Bits of one code."""
 
-    def bits_per_weight(self, columns: int) -> float:
-        """Bits per weight with scales and zero points counted in."""
-
     def quantize(self, rows: Rows, scratch: Scratch | None = None) -> Packed:
         """Pack rows. Raises `WeightError` for NaN or infinite values. Nothing returned refers to `scratch`."""
 

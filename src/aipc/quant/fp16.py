@@ -20,9 +20,6 @@ class Fp16:
     label: str = "fp16"
     bits: int = 16
 
-    def bits_per_weight(self, columns: int) -> float:
-        return 16.0
-
     def quantize(self, rows: Rows, scratch: Scratch | None = None) -> Packed:
         """Raises `WeightError` for values that are not finite or lie beyond ±65504."""
         farthest = rows.farthest(rows.shape[1])

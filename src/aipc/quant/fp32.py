@@ -15,9 +15,6 @@ class Fp32:
     label: str = "fp32"
     bits: int = 32
 
-    def bits_per_weight(self, columns: int) -> float:
-        return 32.0
-
     def quantize(self, rows: Rows, scratch: Scratch | None = None) -> Packed:
         require_finite(*rows.extremes(rows.shape[1]))
         return Packed(rows.float32())

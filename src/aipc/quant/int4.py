@@ -33,9 +33,6 @@ class Int4:
     def columns_per_group(self, columns: int) -> int:
         return columns if self.group_size == PER_CHANNEL else self.group_size
 
-    def bits_per_weight(self, columns: int) -> float:
-        return 4 + (16 if self.symmetric else 20) / self.columns_per_group(columns)
-
     def quantize(self, rows: Rows, scratch: Scratch | None = None) -> Packed:
         scratch = scratch or Scratch()
         row_count, columns = rows.shape

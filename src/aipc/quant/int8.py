@@ -32,9 +32,6 @@ class Int8:
     def columns_per_group(self, columns: int) -> int:
         return columns if self.group_size == PER_CHANNEL else self.group_size
 
-    def bits_per_weight(self, columns: int) -> float:
-        return 8 + (16 if self.symmetric else 24) / self.columns_per_group(columns)
-
     def quantize(self, rows: Rows, scratch: Scratch | None = None) -> Packed:
         scratch = scratch or Scratch()
         values = rows.float32(out=scratch.array("values", rows.shape, np.float32))
