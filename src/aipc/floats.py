@@ -82,12 +82,15 @@ class Rows:
         A NaN or ∞ in a group shows as a non-finite extreme.
         """
         rows, columns = self.bits.shape
-        groups = self.bits.reshape(rows, columns // group_size, group_size)
-        highest = groups.view(groups.dtype.str.replace("u", "i")).max(axis=-1)
-        lowest = groups.max(axis=-1)
-        sign_bit = groups.dtype.type(1 << (8 * groups.dtype.itemsize - 1))
-        highest_bits = np.maximum(highest, 0).view(groups.dtype)
-        lowest_bits = np.where(lowest >= sign_bit, lowest, groups.dtype.type(0))
+        flat = np.ascontiguousarray(self.bits).reshape(-1)
+        # reduceat, as max(axis=-1) takes twice as long for groups of 128.
+        starts = np.arange(0, flat.size, group_size)
+        shape = (rows, columns // group_size)
+        highest = np.maximum.reduceat(flat.view(flat.dtype.str.replace("u", "i")), starts).reshape(shape)
+        lowest = np.maximum.reduceat(flat, starts).reshape(shape)
+        sign_bit = flat.dtype.type(1 << (8 * flat.dtype.itemsize - 1))
+        highest_bits = np.maximum(highest, 0).view(flat.dtype)
+        lowest_bits = np.where(lowest >= sign_bit, lowest, flat.dtype.type(0))
         return self._small(lowest_bits), self._small(highest_bits)
 
     def farthest(self, group_size: int) -> Float32:
