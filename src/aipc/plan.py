@@ -14,6 +14,8 @@ from aipc.graph.data_file import quantize_rows
 from aipc.graph.inventory import Role, WeightUse, weights_used
 from aipc.models import Architecture, read_architecture
 from aipc.quant import Scheme
+from aipc.quant.int4 import Int4
+from aipc.quant.int8 import Int8
 from aipc.quant.recipe import Recipe
 from aipc.targets import Target, target_of
 
@@ -55,8 +57,21 @@ class Plan:
 
     @property
     def recipe_json(self) -> dict[str, Any]:
-        """For a manifest. The label is that of the target, so that one store can hold both formats."""
-        return {**self.recipe.as_json(), "label": self.label}
+        """For a manifest: the recipe, and where the target fills in what it leaves open, what was filled in.
+
+        The label is that of the target, so that one store can hold both formats.
+        """
+        return {**self.recipe.as_json(), "group_size": self._group_size(), "label": self.label}
+
+    def _group_size(self) -> int | None:
+        """Columns that share a scale in the weights that the recipe is named after; None where they have no scale."""
+        bits = self.recipe.linear_scheme.bits
+        sizes = [
+            planned.scheme.group_size
+            for planned in self.weights
+            if planned.use.is_linear and isinstance(planned.scheme, (Int4, Int8)) and planned.scheme.bits == bits
+        ]
+        return min(sizes, default=None)
 
     @property
     def schemes(self) -> dict[str, Scheme]:
@@ -112,6 +127,7 @@ def make_plan(checkpoint: Checkpoint, recipe: Recipe, target: Target | None = No
     Raises `ConfigError`, `WeightError`, `UnsupportedModelError` or `RecipeError`.
     """
     target = target or target_of("openvino")
+    target.check(recipe)
     architecture = read_architecture(checkpoint.config)
     _refuse_more_layers_than_weights(architecture, checkpoint)
     uses = weights_used(architecture.describe)

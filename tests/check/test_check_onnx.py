@@ -15,9 +15,11 @@ pytest.importorskip("onnx", reason='reading ONNX models needs the onnx package: 
 
 from decoder_graph import node_of, write_decoder
 from recorded import unpack
+from tiny_checkpoint import write_checkpoint
 
 from aipc.check import Finding, Report, check
 from aipc.check.kernels import kernel_table
+from aipc.conversion import convert
 from aipc.errors import AipcError, ConfigError, IntegrityError, StoreError
 
 MADE_FOR = {
@@ -352,3 +354,23 @@ def test_a_damaged_graph_never_ends_in_a_traceback(position: int, junk: bytes, t
     (directory / "model.onnx").write_bytes(graph)
     with suppress(AipcError):
         check(directory, "directml")
+
+
+@pytest.mark.parametrize(
+    ("hidden_size", "recipe"),
+    [(128, "--weights int4"), (192, "--weights int4 --group-size 64"), (160, "--weights int4 --group-size 32")],
+)
+def test_the_command_that_helps_has_groups_that_divide_the_columns(
+    hidden_size: int, recipe: str, tmp_path: Path
+) -> None:
+    checkpoint = write_checkpoint(
+        tmp_path / "c", "phi-4", hidden_size=hidden_size, num_attention_heads=hidden_size // 32, intermediate_size=256
+    )
+    out = tmp_path / "out"
+    convert(checkpoint, out, to="onnx", weights="int8")
+    remedy = failing(check(out, "directml"), "genai/provider").remedy
+    assert remedy is not None and remedy.endswith(f"--device directml {recipe}")
+    flags = recipe.split()
+    group_size = int(flags[-1]) if "--group-size" in flags else None
+    convert(checkpoint, tmp_path / "again", to="onnx", device="directml", weights="int4", group_size=group_size)
+    assert check(tmp_path / "again", "directml").passes

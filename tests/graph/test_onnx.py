@@ -135,6 +135,7 @@ def test_a_tied_embedding_is_stored_once(tmp_path: Path) -> None:
         (Recipe("fp32"), "directml", "--weights fp16"),
         (Recipe("fp32"), "cuda", "--weights fp16"),
         (Recipe("int4", -1), "cpu", "--group-size 128"),
+        (Recipe("int8", -1), "cuda", "--group-size 128"),
     ],
 )
 def test_a_pair_that_a_provider_does_not_take_is_refused_with_the_nearest(
@@ -144,6 +145,11 @@ def test_a_pair_that_a_provider_does_not_take_is_refused_with_the_nearest(
     with pytest.raises(RecipeError, match=advice):
         converted(checkpoint, tmp_path / "out", recipe, device)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_manifest_names_the_group_size_that_was_filled_in(tmp_path: Path) -> None:
+    out = converted(checkpoint_of("phi-4", tmp_path), tmp_path / "out", Recipe("int8"))
+    assert json.loads((out / "aipc.json").read_text(encoding="utf-8"))["recipe"]["group_size"] == 128
 
 
 def test_heads_that_the_attention_kernel_refuses_are_refused_before_any_work(tmp_path: Path) -> None:

@@ -26,12 +26,15 @@ def report_of(model_dir: Path, device: str) -> Report:
         known = ", ".join(dict.fromkeys((*_OPENVINO_DEVICES, *ONNX_DEVICES)))
         raise UsageError(f"the device {device!r}", expected=f"one of {known}")
     kind = _kind(model_dir, device)
-    remedies = Remedies.of(model_dir)
     if kind == "openvino":
         ir = read_ir(model_dir)
+        linear = ((weight.rows, weight.columns) for weight in ir.of_role("linear"))
+        remedies = Remedies.of(model_dir, linear)
         return Report(model_dir, device, kind, _ir_summary(ir), grouped(_ir_findings(ir, remedies, device)))
     config = read_genai_config(model_dir)
     graph = read_onnx(model_dir / config.file_name)
+    quantised = graph.of("com.microsoft.MatMulNBits")
+    remedies = Remedies.of(model_dir, ((node.integer("N", 0), node.integer("K", 0)) for node in quantised))
     findings = grouped(_onnx_findings(config, graph, remedies, device))
     return Report(model_dir, device, kind, _onnx_summary(config, graph), findings)
 

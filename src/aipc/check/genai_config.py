@@ -13,11 +13,11 @@ from typing import Any
 
 from aipc.config import ConfigFile
 from aipc.errors import ConfigError, IntegrityError
+from aipc.graph.onnx.genai_names import DEVICE_OF_PROVIDER
 from aipc.store.manifest import source_of
 from aipc.store.names import validate_file_name
 
 CONFIG_FILE = "genai_config.json"
-_DEVICES = {"dml": "directml"}
 # What GenAI takes for names that the file leaves out.
 _USUAL_INPUTS = {
     **{
@@ -51,7 +51,8 @@ class Provider:
 
     @property
     def device(self) -> str:
-        return _DEVICES.get(self.name.casefold(), self.name.casefold())
+        name = self.name.casefold()
+        return DEVICE_OF_PROVIDER.get(name, name)
 
 
 @dataclass(frozen=True)

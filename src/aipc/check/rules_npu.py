@@ -26,9 +26,7 @@ def rules(facts: IrFacts, remedies: Remedies) -> Iterator[Finding]:
     """Rules of the NPU."""
     yield from common_rules(facts, remedies)
     linear = facts.of_role("linear")
-    remedy = remedies.openvino(
-        columns=(weight.columns for weight in linear), elements=sum(weight.elements for weight in linear)
-    )
+    remedy = remedies.openvino()
     yield from _understood(facts, remedy)
     for weight in facts.weights:
         yield from _format(weight, remedy)

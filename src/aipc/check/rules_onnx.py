@@ -13,8 +13,8 @@ from aipc.check.kernels import Gap, kernel_table, unknown
 from aipc.check.onnx_model import Node, OnnxFacts, Tensor
 from aipc.check.remedies import Remedies
 from aipc.check.report import Finding, failure, note
+from aipc.graph.onnx.genai_names import PROVIDER_OF_DEVICE
 
-_PROVIDER_NAMES = {"cpu": "[], which is the CPU", "cuda": '[{"cuda": …}]', "directml": '[{"dml": …}]'}
 _SMALLEST_BLOCK = 16
 _LARGEST_CPU_BLOCK = 256
 _QUANTISED = "com.microsoft.MatMulNBits"
@@ -91,7 +91,7 @@ def _provider(config: GenaiConfig, device: str, remedy: str) -> Iterator[Finding
         yield failure(
             "genai/provider",
             f"{CONFIG_FILE}: model.decoder.session_options.provider_options",
-            expected=_PROVIDER_NAMES[device],
+            expected="[], which is the CPU" if device == "cpu" else f'[{{"{PROVIDER_OF_DEVICE[device]}": …}}]',
             found=", ".join(provider.name for provider in config.providers) or "[]",
             remedy=remedy,
         )

@@ -18,6 +18,7 @@ from aipc.engines.onnx_generation import Generation, chunks
 from aipc.engines.request import checked_request
 from aipc.engines.runs import Run, steps_of_runs
 from aipc.errors import DeviceError, EngineError, UsageError
+from aipc.graph.onnx.genai_names import PLAIN, REWINDS
 from aipc.onnx_import import first_useful_line, import_genai
 from aipc.store.manifest import source_of
 
@@ -26,8 +27,6 @@ __all__ = ["MODEL_FILE", "OnnxSession", "import_packages", "load", "name"]
 name = "onnx"
 
 WARM_UP_IDS = (0, 0)  # more than one token: a prompt's kernels are others than a single token's
-# GenAI computes a model of the first type anew at 4097 tokens, by its name; `runs` does so where the model needs it.
-_REWINDS, _PLAIN = "phi3", "llama"
 _FATAL = 4  # ONNX Runtime's level of logging
 
 # GenAI opens one DirectML adapter for the life of the process: a second one would be the first again, in silence.
@@ -110,8 +109,9 @@ def _config(genai: Any, directory: OnnxDirectory, device: OnnxDevice, options: L
 
 def _changes(directory: OnnxDirectory, options: LoadOptions) -> dict[str, object]:
     quiet = {"session_options": {"log_severity_level": _FATAL}}  # what is an error is raised, and need not be logged
-    is_rewound_here = directory.model_type == _REWINDS and options.rope_switch_tokens is not None
-    plain = {"type": _PLAIN} if is_rewound_here else {}
+    # GenAI would do it at 4097 tokens whatever the model; `runs` does it where the model needs it.
+    is_rewound_here = directory.model_type == REWINDS and options.rope_switch_tokens is not None
+    plain = {"type": PLAIN} if is_rewound_here else {}
     return {"decoder": quiet, **plain}
 
 

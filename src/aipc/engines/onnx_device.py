@@ -14,6 +14,7 @@ from aipc.devices.directx import directx_adapters
 from aipc.devices.known import NotAvailable
 from aipc.devices.processor import find_processor
 from aipc.errors import DeviceError
+from aipc.graph.onnx.genai_names import PROVIDER_OF_DEVICE
 from aipc.onnx_import import FOR_THE_CPU, INSTALL, refuse_elsewhere
 from aipc.targets import ONNX_DEVICES
 
@@ -33,7 +34,7 @@ class OnnxDevice:
 
     @property
     def provider(self) -> str:
-        return {"directml": "dml"}.get(self.kind, self.kind)
+        return PROVIDER_OF_DEVICE[self.kind]
 
     @property
     def index_option(self) -> str:

@@ -16,14 +16,13 @@ from typing import Any
 from aipc.config import ConfigFile
 from aipc.engines.onnx_file import External, OnnxFile, read_onnx
 from aipc.errors import AipcError, EngineError
+from aipc.graph.onnx.genai_names import DEVICE_OF_PROVIDER
 from aipc.store import validate_file_name
 from aipc.store.manifest import source_of
 
 MODEL_FILE = "genai_config.json"
 FLOAT16 = 10  # ONNX's number of the type
 
-# GenAI's spellings of the execution providers that aipc knows.
-DEVICE_OF_PROVIDER = {"cpu": "cpu", "dml": "directml", "cuda": "cuda"}
 # Of the session's options, those that neither load nor write a file.
 _SESSION_OPTIONS = {
     "enable_cpu_mem_arena",

@@ -48,6 +48,9 @@ class Target(Protocol):
     def data_file(self) -> str:
         """Name of the file that holds the weights."""
 
+    def check(self, recipe: Recipe) -> None:
+        """Raise `RecipeError` for a choice that no weight of this target can follow."""
+
     def fitted(self, use: WeightUse, scheme: Scheme) -> Scheme:
         """The scheme that a weight is stored by where the recipe chose `scheme`.
 

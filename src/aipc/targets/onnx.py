@@ -18,7 +18,7 @@ from aipc.quant.fp16 import Fp16
 from aipc.quant.fp32 import Fp32
 from aipc.quant.int4 import Int4
 from aipc.quant.int8 import Int8
-from aipc.quant.recipe import GROUP_SIZES, Recipe
+from aipc.quant.recipe import Recipe
 from aipc.targets import Drawing
 
 MODEL_FILE = "model.onnx"
@@ -42,17 +42,24 @@ class OnnxTarget:
         """Weights as the provider computes in."""
         return Fp16() if self.provider.half else Fp32()
 
+    def check(self, recipe: Recipe) -> None:
+        if recipe.group_size == PER_CHANNEL:
+            raise RecipeError(
+                f"--group-size {PER_CHANNEL}",
+                expected="groups of 32, 64 or 128 columns, as ONNX Runtime has none of a whole row",
+                try_next="--group-size 128",
+            )
+        plain = self._plain.label
+        if recipe.weights not in (plain, "int8", "int4"):
+            raise RecipeError(
+                f"--weights {recipe.weights}",
+                expected=f"{plain}, int8 or int4: that is what ONNX Runtime's kernels for {self.device} take",
+                try_next=f"--weights {plain}",
+            )
+
     def fitted(self, use: WeightUse, scheme: Scheme) -> Scheme:
         plain = self._plain
         if use.is_norm:
-            return plain
-        if isinstance(scheme, (Fp16, Fp32)):
-            if scheme != plain:
-                raise RecipeError(
-                    f"--weights {scheme.label}",
-                    expected=f"{plain.label}, int8 or int4: that is what ONNX Runtime's kernels for {self.device} take",
-                    try_next=f"--weights {plain.label}",
-                )
             return plain
         if Role.EMBEDDING in use.roles and not self.provider.gathers_codes:
             # A tied head goes with it: it is the same weight.
@@ -66,13 +73,12 @@ class OnnxTarget:
         fitting = [size for size in _INT8_GROUP_SIZES if columns % size == 0]
         if isinstance(scheme, Int8) and scheme.group_size == PER_CHANNEL and fitting:
             return replace(scheme, group_size=fitting[0])
-        if scheme.group_size == PER_CHANNEL or not fitting:
-            sizes = [size for size in GROUP_SIZES if size in fitting]
+        if not fitting:
             raise RecipeError(
                 f"weight {use.name}",
-                expected="groups of 32, 64 or 128 columns, as ONNX Runtime has none of a whole row",
-                found=f"{columns} columns in one group" if fitting else f"{columns} columns",
-                try_next=f"--group-size {max(sizes)}" if sizes else f"--weights {self._plain.label}",
+                expected="columns that a group of 16 divides, ONNX Runtime's smallest",
+                found=f"{columns} columns",
+                try_next=f"--weights {self._plain.label}",
             )
         return scheme
 

@@ -15,8 +15,6 @@ from aipc.graph.openvino import OpenVinoGraph
 from aipc.graph.openvino.weights import weight_bytes
 from aipc.plan import Plan
 from aipc.quant import PER_CHANNEL, Scheme
-from aipc.quant.fp32 import Fp32
-from aipc.quant.int8 import Int8
 from aipc.quant.recipe import Recipe
 from aipc.targets import Drawing
 
@@ -29,19 +27,21 @@ class OpenVinoTarget:
 
     data_file: str = "openvino_model.bin"
 
-    def fitted(self, use: WeightUse, scheme: Scheme) -> Scheme:
-        if isinstance(scheme, Fp32) and not use.is_norm:
+    def check(self, recipe: Recipe) -> None:
+        if recipe.weights == "fp32":
             raise RecipeError(
                 "--weights fp32",
                 expected="fp16, int8 or int4 for an OpenVINO directory, which computes in FP32 from FP16 weights",
                 try_next="--weights fp16, or --to onnx",
             )
-        if isinstance(scheme, Int8) and scheme.group_size != PER_CHANNEL:
+        if recipe.weights == "int8" and recipe.group_size not in (None, PER_CHANNEL):
             raise RecipeError(
-                f"--group-size {scheme.group_size}",
+                f"--group-size {recipe.group_size}",
                 expected="INT8 with one scale a row for an OpenVINO directory",
                 try_next="leave --group-size out, or use it with --weights int4",
             )
+
+    def fitted(self, use: WeightUse, scheme: Scheme) -> Scheme:
         return scheme
 
     def weight_bytes(self, use: WeightUse, scheme: Scheme) -> int:

@@ -10,11 +10,9 @@ from typing import Any
 
 from aipc.checkpoint import Checkpoint
 from aipc.config import ConfigFile
+from aipc.graph.onnx.genai_names import PLAIN, REWINDS
 from aipc.graph.onnx.provider import Provider
 from aipc.models import Architecture
-
-# GenAI computes a phi3 sequence anew when it grows past 4096 tokens, as LongRoPE needs; other models do not.
-_REWINDS, _PLAIN = "phi3", "llama"
 
 
 def genai_config(architecture: Architecture, checkpoint: Checkpoint, provider: Provider) -> dict[str, Any]:
@@ -49,7 +47,7 @@ def genai_config(architecture: Architecture, checkpoint: Checkpoint, provider: P
                 "num_hidden_layers": architecture.num_hidden_layers,
                 "num_key_value_heads": sizes.key_value,
             },
-            "type": _PLAIN if architecture.rope_switch_tokens is None else _REWINDS,
+            "type": PLAIN if architecture.rope_switch_tokens is None else REWINDS,
             "vocab_size": architecture.vocabulary_size,
         },
         "search": {

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from aipc.graph.onnx.genai_names import PROVIDER_OF_DEVICE
+
 
 @dataclass(frozen=True)
 class Provider:
@@ -39,7 +41,9 @@ PROVIDERS = MappingProxyType(
     {
         # Level 4 lets MatMulNBits quantise the activations to INT8: prefill and decode about twice as fast.
         "cpu": Provider("cpu", half=False, gathers_codes=True, accuracy_level=4),
-        "cuda": Provider("cuda", half=True, gathers_codes=True, options={"cuda": {"enable_cuda_graph": "0"}}),
+        "cuda": Provider(
+            "cuda", half=True, gathers_codes=True, options={PROVIDER_OF_DEVICE["cuda"]: {"enable_cuda_graph": "0"}}
+        ),
         # Captured graphs make decoding faster and allow no operator that runs elsewhere, which `If` does.
         "directml": Provider(
             "directml",
@@ -47,7 +51,7 @@ PROVIDERS = MappingProxyType(
             rotates=False,
             branches=False,
             has_windows=False,
-            options={"dml": {"enable_graph_capture": "1"}},
+            options={PROVIDER_OF_DEVICE["directml"]: {"enable_graph_capture": "1"}},
         ),
     }
 )
