@@ -22,6 +22,7 @@ from aipc.quant.recipe import Recipe
 from aipc.quoting import quoted
 from aipc.store import (
     FileHasher,
+    Following,
     Manifest,
     Origin,
     Source,
@@ -138,11 +139,11 @@ def write_model(
         needed_bytes = drawing.data_bytes + drawing.graph_bytes + drawing.tokenizer_bytes
         needed_bytes += _companion_bytes(checkpoint.path)
         with writing(destination, needed_bytes=needed_bytes, force=force, wait_s=wait_s) as task:
-            hasher = _write_weights(task.directory, drawing, checkpoint, plan, progress)
-            drawing.write_graph(task.directory)
-            _copy_companions(checkpoint, task.directory)
-            with ThreadPoolExecutor(1) as beside:  # reading back keeps one core busy, Python another
+            with ThreadPoolExecutor(1) as beside:
                 tokenizer = beside.submit(drawing.write_tokenizer, task.directory)
+                hasher = _write_weights(task.directory, drawing, checkpoint, plan, progress)
+                drawing.write_graph(task.directory)
+                _copy_companions(checkpoint, task.directory)
                 record = task.check(plan.target.data_file, hasher, progress=at_stage(progress, "verify"))
                 progress("tokenizer", 0, 0)
                 tokenizer.result()
@@ -189,14 +190,15 @@ def _write_weights(
     hasher = FileHasher(drawing.data_bytes)
     total_bytes = sum(checkpoint.stored(planned.use.weight).size_bytes for planned in plan.weights)
     advance = _counter(progress, "quantise", total_bytes)
-    with (directory / plan.target.data_file).open("wb", buffering=0) as file:
+    path = directory / plan.target.data_file
+    with path.open("wb", buffering=0) as file, Following(file, hasher) as following:
         write_data(
             file,
             drawing.regions,
             drawing.data_bytes,
             checkpoint,
             threads=plan.threads,
-            wrote=hasher.update,
+            wrote=following.wrote,
             advance=advance,
         )
     return hasher

@@ -105,9 +105,10 @@ def write_data(
 ) -> None:
     """Write the whole file, `size_bytes` long, to `file`, a new one opened without a buffer.
 
-    `regions` are in the order of their offsets. `wrote` gets every byte that was written, in order; `advance` the
-    checkpoint bytes of each block. Up to 60 MB of temporary file lie beside `file` meanwhile. Raises `WeightError`
-    naming the weight when its values cannot be quantised or its file got shorter, and OSError when the disk is full.
+    `regions` are in the order of their offsets. `wrote` gets every byte that was written, in order, in pieces
+    that nobody changes any more; `advance` the checkpoint bytes of each block. Up to 60 MB of temporary file lie
+    beside `file` meanwhile. Raises `WeightError` naming the weight when its values cannot be quantised or its file got
+    shorter, and OSError when the disk is full.
     """
     output = _Output(file, wrote)
     block_elements = min(BLOCK_ELEMENTS, _ELEMENTS_IN_ALL_BLOCKS // threads)

@@ -79,7 +79,7 @@ class Scheme(Protocol):
 def require_finite(*extremes: Float32) -> None:
     """Raise `WeightError` unless all extremes are finite."""
     if not all(np.isfinite(values).all() for values in extremes):
-        raise WeightError("a weight", expected="finite values", found="NaN or infinity")
+        raise not_finite()
 
 
 def half_precision(scale: Float32) -> Float16:
@@ -87,8 +87,22 @@ def half_precision(scale: Float32) -> Float16:
     with np.errstate(over="ignore"):  # overflow becomes infinity, and is refused here
         rounded = scale.astype(np.float16)
     if not np.isfinite(rounded).all():
-        raise WeightError("a weight", expected="values whose scale FP16 can hold", found="larger ones")
+        raise scale_too_large()
     return rounded
+
+
+def scale_of_range(lowest: Float32, highest: Float32, steps: int) -> Float16:
+    """The scale that lays `steps` equal steps between two extremes. Raises as `half_precision`."""
+    with np.errstate(over="ignore"):  # as there
+        return half_precision((highest - lowest) / np.float32(steps))
+
+
+def not_finite() -> WeightError:
+    return WeightError("a weight", expected="finite values", found="NaN or infinity")
+
+
+def scale_too_large() -> WeightError:
+    return WeightError("a weight", expected="values whose scale FP16 can hold", found="larger ones")
 
 
 def inverse(scale: Float16) -> Float32:

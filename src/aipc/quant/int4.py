@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aipc.floats import Float32, Rows
-from aipc.quant import PER_CHANNEL, Codes, Packed, Scratch, half_precision, inverse, require_finite
+from aipc.quant import (
+    PER_CHANNEL,
+    Codes,
+    Packed,
+    Scratch,
+    compiled,
+    half_precision,
+    inverse,
+    require_finite,
+    scale_of_range,
+)
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,12 @@ class Int4:
         return columns if self.group_size == PER_CHANNEL else self.group_size
 
     def quantize(self, rows: Rows, scratch: Scratch | None = None) -> Packed:
-        scratch = scratch or Scratch()
         row_count, columns = rows.shape
         group_size = self.columns_per_group(columns)
+        packed = compiled.quantized(rows, group_size=group_size, bits=self.bits, symmetric=self.symmetric)
+        if packed is not None:
+            return packed
+        scratch = scratch or Scratch()
         # Two codes share a byte, so even and odd columns are kept apart: (2, rows, groups, columns of a group / 2)
         halves = rows.float32_halves(scratch.array("halves", (2, row_count * columns // 2), np.float32))
         groups = halves.reshape(2, row_count, columns // group_size, group_size // 2)
@@ -88,7 +101,7 @@ def _asymmetric_codes(
     groups: Float32, lowest: Float32, highest: Float32, codes: Codes
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     require_finite(lowest, highest)
-    scale = half_precision((highest - lowest) / np.float32(15))
+    scale = scale_of_range(lowest, highest, 15)
     per_scale = inverse(scale)
     zero_point = np.clip(np.rint(-lowest * per_scale), 0, 15)
     np.multiply(groups, per_scale[..., None], out=groups)

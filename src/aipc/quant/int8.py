@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aipc.floats import Float32, Rows
-from aipc.quant import PER_CHANNEL, Packed, Scratch, half_precision, inverse, require_finite
+from aipc.quant import PER_CHANNEL, Packed, Scratch, compiled, half_precision, inverse, require_finite, scale_of_range
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,13 @@ class Int8:
         return columns if self.group_size == PER_CHANNEL else self.group_size
 
     def quantize(self, rows: Rows, scratch: Scratch | None = None) -> Packed:
-        scratch = scratch or Scratch()
-        values = rows.float32(out=scratch.array("values", rows.shape, np.float32))
         row_count, columns = rows.shape
         size = self.columns_per_group(columns)
+        compiled_result = compiled.quantized(rows, group_size=size, bits=self.bits, symmetric=self.symmetric)
+        if compiled_result is not None:
+            return compiled_result
+        scratch = scratch or Scratch()
+        values = rows.float32(out=scratch.array("values", rows.shape, np.float32))
         groups = values.reshape(row_count, columns // size, size)
         packed = (
             _quantize_symmetric(groups, rows.farthest(size))
@@ -64,7 +67,7 @@ def _quantize_symmetric(groups: Float32, farthest: Float32) -> Packed:
 
 def _quantize_asymmetric(groups: Float32, lowest: Float32, highest: Float32) -> Packed:
     require_finite(lowest, highest)
-    scale = half_precision((highest - lowest) / np.float32(255))
+    scale = scale_of_range(lowest, highest, 255)
     per_scale = inverse(scale)
     zero_point = np.clip(np.rint(-lowest * per_scale), 0, 255)
     np.multiply(groups, per_scale[..., None], out=groups)

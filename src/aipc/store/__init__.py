@@ -4,6 +4,7 @@ The only package that turns a model's name into a path and a remote name into an
 """
 
 from aipc.store.atomic import Writing, writing
+from aipc.store.following import Following
 from aipc.store.hashing import FileHasher, FileRecord, Progress, hash_file
 from aipc.store.hub import download
 from aipc.store.integrity import Verification, verify
@@ -17,6 +18,7 @@ __all__ = [
     "MANIFEST",
     "FileHasher",
     "FileRecord",
+    "Following",
     "Manifest",
     "Origin",
     "Progress",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from zlib_ng import zlib_ng
 
 from aipc.errors import StoreError
 
@@ -69,7 +70,7 @@ class FileHasher:
                 expected=f"{self._size_bytes:,} bytes",
                 found=f"{self._done_bytes + len(view):,} bytes or more",
             )
-        self.crc32 = zlib.crc32(view, self.crc32)
+        self.crc32 = zlib_ng.crc32(view, self.crc32)
         self._whole.update(view)
         self._update_sample(view)
         self._done_bytes += len(view)
@@ -113,7 +114,7 @@ def crc32_of(path: Path, advance: Callable[[int], None] | None = None) -> int:
     buffer = memoryview(bytearray(_CRC_CHUNK_BYTES))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
-            crc32 = zlib.crc32(buffer[:count], crc32)
+            crc32 = zlib_ng.crc32(buffer[:count], crc32)
             if advance is not None:
                 advance(count)
     return crc32
