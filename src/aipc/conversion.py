@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from aipc.checkpoint import Checkpoint
 from aipc.config import ConfigFile
 from aipc.errors import UsageError
 from aipc.graph.data_file import write_data
-from aipc.graph.openvino.tokenizer_json import check_tokenizer
 from aipc.models import Architecture
 from aipc.plan import Plan, make_plan
 from aipc.progress import Progress, at_stage, silent
@@ -134,14 +133,14 @@ def write_model(
     _refuse_source_inside(destination, checkpoint_dir)
     with Checkpoint(checkpoint_dir) as checkpoint:
         plan = make_plan(checkpoint, recipe, target)
-        check_tokenizer(checkpoint.path)  # its conversion comes last, and shall not cost all the work before
         drawing = plan.target.draw(plan, checkpoint)
         needed_bytes = drawing.data_bytes + drawing.graph_bytes + drawing.tokenizer_bytes
         needed_bytes += _companion_bytes(checkpoint.path)
         with writing(destination, needed_bytes=needed_bytes, force=force, wait_s=wait_s) as task:
             with ThreadPoolExecutor(1) as beside:
                 tokenizer = beside.submit(drawing.write_tokenizer, task.directory)
-                hasher = _write_weights(task.directory, drawing, checkpoint, plan, progress)
+                advance = _counter(progress, _source_bytes(checkpoint, plan), tokenizer)
+                hasher = _write_weights(task.directory, drawing, checkpoint, plan, advance)
                 drawing.write_graph(task.directory)
                 _copy_companions(checkpoint, task.directory)
                 record = task.check(plan.target.data_file, hasher, progress=at_stage(progress, "verify"))
@@ -168,7 +167,7 @@ def write_network(checkpoint_dir: Path, directory: Path, recipe: Recipe) -> Arch
     with Checkpoint(checkpoint_dir) as checkpoint:
         plan = make_plan(checkpoint, recipe)
         drawing = plan.target.draw(plan, checkpoint)
-        _write_weights(directory, drawing, checkpoint, plan, silent)
+        _write_weights(directory, drawing, checkpoint, plan, lambda step_bytes: None)
         drawing.write_graph(directory)
         return plan.architecture
 
@@ -185,11 +184,9 @@ def _refuse_source_inside(destination: Path, checkpoint_dir: Path) -> None:
 
 
 def _write_weights(
-    directory: Path, drawing: Drawing, checkpoint: Checkpoint, plan: Plan, progress: Progress
+    directory: Path, drawing: Drawing, checkpoint: Checkpoint, plan: Plan, advance: Callable[[int], None]
 ) -> FileHasher:
     hasher = FileHasher(drawing.data_bytes)
-    total_bytes = sum(checkpoint.stored(planned.use.weight).size_bytes for planned in plan.weights)
-    advance = _counter(progress, "quantise", total_bytes)
     path = directory / plan.target.data_file
     with path.open("wb", buffering=0) as file, Following(file, hasher) as following:
         write_data(
@@ -204,13 +201,20 @@ def _write_weights(
     return hasher
 
 
-def _counter(progress: Progress, stage: str, total_bytes: int) -> Callable[[int], None]:
+def _source_bytes(checkpoint: Checkpoint, plan: Plan) -> int:
+    return sum(checkpoint.stored(planned.use.weight).size_bytes for planned in plan.weights)
+
+
+def _counter(progress: Progress, total_bytes: int, beside: Future[None]) -> Callable[[int], None]:
+    """Counts the weights' bytes. Raises as soon as what goes on beside them has failed: their work would be in vain."""
     done_bytes = 0
 
     def advance(step_bytes: int) -> None:
         nonlocal done_bytes
+        if beside.done():
+            beside.result()
         done_bytes += step_bytes
-        progress(stage, done_bytes, total_bytes)
+        progress("quantise", done_bytes, total_bytes)
 
     return advance
 

@@ -30,7 +30,8 @@ class Drawing:
     """A graph that is drawn, and not yet written. `regions` fill the file of weights, `data_bytes` long.
 
     `write_graph(directory)` writes the files that describe the network, of about `graph_bytes` together;
-    `write_tokenizer(directory)` what else this format needs of the tokenizer, about `tokenizer_bytes`.
+    `write_tokenizer(directory)` what else this format needs of the tokenizer, about `tokenizer_bytes`, and raises
+    `CheckpointError` for one that aipc could not use.
     """
 
     regions: Sequence[Region | Literal | Computed]

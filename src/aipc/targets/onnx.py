@@ -12,6 +12,7 @@ from aipc.errors import MissingPackageError, RecipeError
 from aipc.graph.inventory import Role, WeightUse
 from aipc.graph.onnx.provider import PROVIDERS, Provider
 from aipc.graph.onnx.weights import weight_bytes
+from aipc.graph.openvino.tokenizer_json import check_tokenizer
 from aipc.plan import Plan
 from aipc.quant import PER_CHANNEL, Scheme
 from aipc.quant.fp16 import Fp16
@@ -109,4 +110,7 @@ class OnnxTarget:
             text = json.dumps(config, indent=4) + "\n"
             (directory / "genai_config.json").write_text(text, encoding="utf-8")
 
-        return Drawing(model.regions, model.data_bytes, _ABOUT_GRAPH_BYTES, 0, write_graph, lambda directory: None)
+        def check(directory: Path) -> None:
+            check_tokenizer(checkpoint.path)  # it is used as it is
+
+        return Drawing(model.regions, model.data_bytes, _ABOUT_GRAPH_BYTES, 0, write_graph, check)

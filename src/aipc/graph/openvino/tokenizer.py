@@ -18,7 +18,7 @@ from typing import Any
 
 from aipc.errors import CheckpointError
 from aipc.graph.openvino.bpe_vocabulary import BpeVocabulary, packed_strings
-from aipc.graph.openvino.tokenizer_json import read_tokenizer_json
+from aipc.graph.openvino.tokenizer_json import check_tokenizer
 from aipc.openvino_import import import_openvino
 from aipc.tokenizer.byte_level import byte_level_bytes
 from aipc.tokenizer.config import TokenizerConfig
@@ -37,10 +37,10 @@ def write_openvino_tokenizer(model_dir: Path, out_dir: Path) -> None:
     """Write openvino_tokenizer.xml/.bin and openvino_detokenizer.xml/.bin for `model_dir`'s tokenizer.json.
 
     They are what `openvino_tokenizers.convert_tokenizer` makes of the same files with transformers, padding on
-    the left. Raises `CheckpointError` when tokenizer.json is missing, malformed or of a kind that OpenVINO
-    cannot express.
+    the left. Raises `CheckpointError` when tokenizer.json is missing, malformed, of no use to aipc itself, or of a
+    kind that OpenVINO cannot express.
     """
-    document, vocabulary = read_tokenizer_json(model_dir)
+    document, vocabulary = check_tokenizer(model_dir)
     stand_in = _StandIn(document, vocabulary, TokenizerConfig.read(model_dir))
     openvino = import_openvino()
     try:
