@@ -20,8 +20,6 @@ from aipc.progress import Progress, at_stage, silent
 from aipc.quant.recipe import Recipe
 from aipc.quoting import quoted
 from aipc.store import (
-    FileHasher,
-    Following,
     Manifest,
     Origin,
     Source,
@@ -31,7 +29,7 @@ from aipc.store import (
     usual_weights,
     writing,
 )
-from aipc.targets import Drawing, Target, target_of
+from aipc.targets import Target, target_of
 
 # Travel with the weights, so that any tokenizer library finds what it knows. Never *.py.
 _COMPANIONS = (
@@ -140,10 +138,11 @@ def write_model(
             with ThreadPoolExecutor(1) as beside:
                 tokenizer = beside.submit(drawing.write_tokenizer, task.directory)
                 advance = _counter(progress, _source_bytes(checkpoint, plan), tokenizer)
-                hasher = _write_weights(task.directory, drawing, checkpoint, plan, advance)
+                check_progress = at_stage(progress, "verify")
+                with task.checked_file(plan.target.data_file, drawing.data_bytes, progress=check_progress) as file:
+                    write_data(file, drawing.regions, drawing.data_bytes, checkpoint, plan.threads, advance)
                 drawing.write_graph(task.directory)
                 _copy_companions(checkpoint, task.directory)
-                record = task.check(plan.target.data_file, hasher, progress=at_stage(progress, "verify"))
                 progress("tokenizer", 0, 0)
                 tokenizer.result()
             manifest = Manifest(
@@ -152,7 +151,7 @@ def write_model(
                 model_type=checkpoint.config.text("model_type"),
                 context_tokens=plan.architecture.context_tokens,
                 weight_bytes_per_token=plan.weight_bytes_per_token,
-                files={plan.target.data_file: record},
+                files={plan.target.data_file: file.record},
             )
             written = task.commit(manifest)
         return Conversion(task.destination, plan, written, time.perf_counter() - begun)
@@ -167,7 +166,8 @@ def write_network(checkpoint_dir: Path, directory: Path, recipe: Recipe) -> Arch
     with Checkpoint(checkpoint_dir) as checkpoint:
         plan = make_plan(checkpoint, recipe)
         drawing = plan.target.draw(plan, checkpoint)
-        _write_weights(directory, drawing, checkpoint, plan, lambda step_bytes: None)
+        with (directory / plan.target.data_file).open("wb", buffering=0) as file:
+            write_data(file, drawing.regions, drawing.data_bytes, checkpoint, plan.threads, lambda step_bytes: None)
         drawing.write_graph(directory)
         return plan.architecture
 
@@ -181,24 +181,6 @@ def _refuse_source_inside(destination: Path, checkpoint_dir: Path) -> None:
             expected="a checkpoint outside the directory to be written",
             try_next="name another directory",
         )
-
-
-def _write_weights(
-    directory: Path, drawing: Drawing, checkpoint: Checkpoint, plan: Plan, advance: Callable[[int], None]
-) -> FileHasher:
-    hasher = FileHasher(drawing.data_bytes)
-    path = directory / plan.target.data_file
-    with path.open("wb", buffering=0) as file, Following(file, hasher) as following:
-        write_data(
-            file,
-            drawing.regions,
-            drawing.data_bytes,
-            checkpoint,
-            threads=plan.threads,
-            wrote=following.wrote,
-            advance=advance,
-        )
-    return hasher
 
 
 def _source_bytes(checkpoint: Checkpoint, plan: Plan) -> int:

@@ -32,6 +32,8 @@ _DEBUG_HELP = "show a traceback when something fails"
 
 def program() -> NoReturn:
     """`main` as a process of its own, which ends at once: the interpreter's tidying up would take 50 ms."""
+    # numpy's BLAS would start threads that wait for work by spinning, and no command gives them any.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     code = main()
     with suppress(OSError, ValueError, AttributeError):  # nobody is left to be told
         sys.stderr.flush()

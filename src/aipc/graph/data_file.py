@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,24 +93,31 @@ class _Block:
     rows: range
 
 
+class Output(Protocol):
+    """A new file without a buffer; it may keep the bytes it was given, which nobody changes any more."""
+
+    @property
+    def name(self) -> str: ...
+
+    def write(self, data: memoryview, /) -> int:
+        """Returns how many bytes were written, from the front."""
+
+
 def write_data(
-    file: BinaryIO,
+    file: Output,
     regions: Sequence[Region | Literal | Computed],
     size_bytes: int,
     checkpoint: Checkpoint,
-    *,
     threads: int,
-    wrote: Callable[[memoryview], None],
     advance: Callable[[int], None],
 ) -> None:
-    """Write the whole file, `size_bytes` long, to `file`, a new one opened without a buffer.
+    """Write the whole file, `size_bytes` long, to `file`.
 
-    `regions` are in the order of their offsets. `wrote` gets every byte that was written, in order, in pieces
-    that nobody changes any more; `advance` the checkpoint bytes of each block. Up to 60 MB of temporary file lie
-    beside `file` meanwhile. Raises `WeightError` naming the weight when its values cannot be quantised or its file got
-    shorter, and OSError when the disk is full.
+    `regions` are in the order of their offsets. `advance` gets the checkpoint bytes of each block. Up to 60 MB of
+    temporary file lie beside `file` meanwhile. Raises `WeightError` naming the weight when its values cannot be
+    quantised or its file got shorter, and OSError when the disk is full.
     """
-    output = _Output(file, wrote)
+    output = _Writer(file)
     block_elements = min(BLOCK_ELEMENTS, _ELEMENTS_IN_ALL_BLOCKS // threads)
     weights = [region for region in regions if not isinstance(region, (Literal, Computed))]
     blocks = [block for region in weights for block in _blocks(region, block_elements)]
@@ -131,7 +138,7 @@ def write_data(
 
 
 def _write_region(
-    output: _Output,
+    output: _Writer,
     region: Region,
     packed_blocks: Iterable[tuple[_Block, Packed]],
     *,
@@ -208,12 +215,11 @@ def quantize_rows(
         ) from None
 
 
-class _Output:
+class _Writer:
     """A file written once from front to back; gaps before an offset are zeros."""
 
-    def __init__(self, file: BinaryIO, wrote: Callable[[memoryview], None]) -> None:
+    def __init__(self, file: Output) -> None:
         self._file = file
-        self._wrote = wrote
         self._position = 0
 
     def side_file(self) -> IO[bytes]:
@@ -239,5 +245,4 @@ class _Output:
         left = view
         while left:  # a file without a buffer may take a part only, as the last bytes of a disk
             left = left[self._file.write(left) :]
-        self._wrote(view)
         self._position += len(view)

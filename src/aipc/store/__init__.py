@@ -4,7 +4,7 @@ The only package that turns a model's name into a path and a remote name into an
 """
 
 from aipc.store.atomic import Writing, writing
-from aipc.store.following import Following
+from aipc.store.checked_file import CheckedFile
 from aipc.store.hashing import FileHasher, FileRecord, Progress, hash_file
 from aipc.store.hub import download
 from aipc.store.integrity import Verification, verify
@@ -16,9 +16,9 @@ from aipc.store.source import Source, is_guide, origin_of, resolve, usual_weight
 
 __all__ = [
     "MANIFEST",
+    "CheckedFile",
     "FileHasher",
     "FileRecord",
-    "Following",
     "Manifest",
     "Origin",
     "Progress",

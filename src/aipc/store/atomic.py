@@ -19,8 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from aipc.errors import DiskSpaceError, IntegrityError, StoreBusyError, StoreError, UsageError
-from aipc.store.hashing import FileHasher, FileRecord, Progress, hash_file
-from aipc.store.integrity import unlisted, verify_crc32, verify_files, verify_sizes
+from aipc.store.checked_file import CheckedFile
+from aipc.store.hashing import FileRecord, Progress, hash_file
+from aipc.store.integrity import unlisted, verify_files, verify_sizes
 from aipc.store.manifest import MANIFEST, Manifest, to_json
 from aipc.store.names import validate_file_name
 from aipc.store.replacement import refuse_replacement
@@ -41,21 +42,12 @@ class Writing:
         self.committed = False
         self._checked: dict[str, FileRecord] = {}
 
-    def check(self, name: str, hasher: FileHasher, *, progress: Progress | None = None) -> FileRecord:
-        """Flush one finished file, read it back and compare it with what `hasher` saw being written; return its record.
-
-        For a large file, so that `commit` need not read it, and while other files are still being made. The
-        comparison is by CRC-32: what a disk or a memory does to bytes is no attack, and it costs a third of a sha256.
-        Raises as `commit` does.
-        """
-        record = hasher.result()
-        with ThreadPoolExecutor(1) as flushing:  # the disk works while the processor reads
-            flushed = flushing.submit(_flush, self.directory / name)
-            with _advice_to_convert_again():
-                verify_crc32(self.directory / name, record, hasher.crc32, progress=progress)
-            flushed.result()
-        self._checked[name] = record
-        return record
+    @contextmanager
+    def checked_file(self, name: str, size_bytes: int, *, progress: Progress | None = None) -> Iterator[CheckedFile]:
+        """A large file, which `commit` need not read again. `progress` counts what is left to check at its end."""
+        with CheckedFile(self.directory / name, size_bytes, progress) as file:
+            yield file
+        self._checked[name] = file.record
 
     def commit(self, manifest: Manifest, *, progress: Progress | None = None) -> Manifest:
         """Verify what was written, write the manifest last, and rename the directory into place.

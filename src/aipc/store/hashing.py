@@ -20,7 +20,6 @@ SAMPLE_OVER_BYTES = 16 * 1024 * 1024
 SAMPLE_BLOCKS = 64
 SAMPLE_BLOCK_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024  # stays in the second-level cache; larger chunks hash no faster
-_CRC_CHUNK_BYTES = 4 * 1024 * 1024  # so seldom that another thread's Python seldom holds it up
 
 # Called with bytes done and bytes in all; done never goes down, and ends at all.
 Progress = Callable[[int, int], None]
@@ -106,18 +105,6 @@ def hash_file(path: Path, advance: Callable[[int], None] | None = None) -> FileR
             if advance is not None:
                 advance(count)
     return hasher.result()
-
-
-def crc32_of(path: Path, advance: Callable[[int], None] | None = None) -> int:
-    """Read all of `path` and return its CRC-32, in a third of the time of `hash_file`."""
-    crc32 = 0
-    buffer = memoryview(bytearray(_CRC_CHUNK_BYTES))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            crc32 = zlib_ng.crc32(buffer[:count], crc32)
-            if advance is not None:
-                advance(count)
-    return crc32
 
 
 def hash_sample(path: Path) -> str:

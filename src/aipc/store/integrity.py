@@ -16,7 +16,6 @@ from aipc.store.hashing import (
     SAMPLE_BLOCKS,
     FileRecord,
     Progress,
-    crc32_of,
     hash_file,
     hash_sample,
 )
@@ -86,14 +85,6 @@ def _wait_for(checks: Sequence[Future[None]]) -> None:
         done, waiting = wait(waiting, timeout=_STEP_S, return_when=FIRST_EXCEPTION)
         for check in done:
             check.result()
-
-
-def verify_crc32(path: Path, record: FileRecord, crc32: int, *, progress: Progress | None = None) -> None:
-    """Compare one file's size and CRC-32, in a third of the time that its sha256 takes; raises as `verify` does."""
-    verify_sizes(path.parent, {path.name: record})
-    found = crc32_of(path, _counter(record.size_bytes, progress, threading.Event()))
-    if found != crc32:
-        raise _corrupt(path, expected=f"CRC-32 {crc32:08x}", found=f"{found:08x}")
 
 
 def verify_sizes(model_dir: Path, files: Mapping[str, FileRecord]) -> None:
