@@ -589,3 +589,11 @@ def test_the_fix_asks_for_the_range_of_openvino_that_aipc_depends_on() -> None:
     major, minor = OPENVINO_RANGE.split(".")[:2]
     dependencies = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     assert all(f'"{name}>={major}.{minor},<{major}.{int(minor) + 1}"' in dependencies for name in OPENVINO)
+
+
+def test_a_panther_lake_gpu_needs_the_kernel_that_takes_it_unasked() -> None:
+    gpu = "/sys/bus/pci/devices/0000:00:02.0"
+    machine = RecordedMachine("meteor-lake-linux", NOTHING_SEEN | {f"{gpu}/device": "0xb080\n", f"{gpu}/uevent": ""})
+    assert said(verdict(machine, "GPU"))[0] == (
+        "the kernel 6.14.0-37-generic is too old for a GPU of Xe3 (Panther Lake), which needs Linux 6.17 or newer"
+    )

@@ -21,7 +21,13 @@ from aipc.devices.versions import is_older
 
 # The first Linux that takes these GPUs without being forced to: `require_force_probe` in i915/i915_pci.c and
 # xe/xe_pci.c. A distribution may have brought it to an older one; then a driver has the GPU, and nothing is said.
-OLDEST_KERNELS = {"Alchemist": "6.2", "Meteor Lake": "6.7", "Lunar Lake": "6.12", "Battlemage": "6.12"}
+OLDEST_KERNELS = {
+    "Alchemist": "6.2",
+    "Meteor Lake": "6.7",
+    "Lunar Lake": "6.12",
+    "Battlemage": "6.12",
+    "Panther Lake": "6.17",
+}
 COMPUTE_RUNTIME = "https://github.com/intel/compute-runtime/releases"
 
 
