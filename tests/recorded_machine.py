@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from urllib.parse import quote, unquote
 
 from aipc.devices.known import NotAvailable
@@ -19,7 +19,7 @@ NAMES = sorted(path.name for path in MACHINES.iterdir() if path.is_dir())
 
 
 class RecordedMachine:
-    """`replaced` holds other texts for some of its files and commands, by their path or name."""
+    """`replaced` holds other texts for some of its files and commands, or new ones, by their path or name."""
 
     def __init__(self, name: str, replaced: Mapping[str, str] | None = None) -> None:
         self._folder = MACHINES / name
@@ -49,18 +49,21 @@ class RecordedMachine:
 
     def list(self, path: str) -> tuple[str, ...]:
         directory = self._path(path)
-        names = sorted(unquote(entry.name) for entry in directory.iterdir()) if directory.is_dir() else []
-        return tuple(name for name in names if f"{path}/{name}" not in self.removed)
+        recorded = [unquote(entry.name) for entry in directory.iterdir()] if directory.is_dir() else []
+        new = [file.removeprefix(f"{path}/").partition("/")[0] for file in self.replaced if file.startswith(f"{path}/")]
+        return tuple(name for name in sorted({*recorded, *new}) if f"{path}/{name}" not in self.removed)
 
     def readable(self, path: str) -> bool:
-        return self._path(path).exists() and path not in self.forbidden and path not in self.removed
+        is_there = path in self.replaced or self._path(path).exists()
+        return is_there and path not in self.forbidden and path not in self.removed
 
     def writable(self, path: str) -> bool:
         return self.readable(path)
 
     def run(self, *command: str, timeout_s: float = 5.0) -> str | NotAvailable:
         self.commands_run.append(command)
-        name = "runtimes" if command[1:2] == ("-c",) and "runtimes" in command[2] else command[0]
+        is_runtimes = command[1:2] == ("-c",) and "runtimes" in command[2]
+        name = "runtimes" if is_runtimes else PureWindowsPath(command[0]).stem
         if name in self.replaced:
             return self.replaced[name]
         found = [path for path in (self._folder / "commands").glob(f"{name}.*") if name not in self.removed]

@@ -16,6 +16,7 @@ from aipc.devices.known import NotAvailable
 from aipc.devices.machine import ThisPc
 from aipc.devices.packages import OPENVINO, OPENVINO_RANGE
 from aipc.devices.verdict import Verdict
+from aipc.devices.windows_devices import SCRIPT
 from aipc.errors import UsageError
 
 
@@ -88,6 +89,18 @@ def test_a_container_without_the_node_is_to_be_started_with_it() -> None:
     assert said(verdict(machine, "NPU"))[1] == "start the container with --device /dev/accel/accel0"
 
 
+def test_a_container_whose_user_is_in_no_group_of_the_node_is_to_be_started_with_it() -> None:
+    machine = RecordedMachine("lunar-lake-linux-no-group", {"stat": "UNKNOWN crw-rw---- 992\n"})
+    machine.environment["container"] = "podman"
+    fix = said(verdict(machine, "NPU"))[1]
+    assert fix == "start the container with --device /dev/accel/accel0 --group-add 992"
+
+
+def test_a_node_of_a_group_without_a_name_is_to_be_given_to_one() -> None:
+    machine = RecordedMachine("lunar-lake-linux-no-group", {"stat": "UNKNOWN crw-rw---- 992\n"})
+    assert said(verdict(machine, "NPU"))[1].startswith("sudo chown root:render /dev/accel/accel0")
+
+
 def test_a_kernel_that_is_too_old_names_the_one_that_is_needed() -> None:
     machine = RecordedMachine("meteor-lake-linux-old-kernel")
     reason, fix = said(verdict(machine, "NPU"))
@@ -99,10 +112,8 @@ def test_a_kernel_that_is_too_old_names_the_one_that_is_needed() -> None:
     assert isinstance(device(machine, "NPU").driver, NotAvailable)
 
 
-UNBOUND = {
-    "/sys/bus/pci/devices/0000:00:0b.0/uevent": "PCI_ID=8086:7D1D\n",
-    "runtimes": '{"openvino": [], "directx": [], "cuda": [], "instruction_sets": {}}',
-}
+NOTHING_SEEN = {"runtimes": '{"openvino": [], "directx": [], "cuda": [], "instruction_sets": {}}'}
+UNBOUND = {"/sys/bus/pci/devices/0000:00:0b.0/uevent": "PCI_ID=8086:7D1D\n", **NOTHING_SEEN}
 
 
 def unbound(*removed: str) -> RecordedMachine:
@@ -130,11 +141,10 @@ def test_a_kernel_without_the_module_needs_its_extra_modules() -> None:
     assert "linux-modules-extra" in fix
 
 
-def test_a_module_that_is_there_but_not_loaded_is_to_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", ["kernel/drivers/accel/ivpu", "updates/dkms"])
+def test_a_module_that_is_there_but_not_loaded_is_to_be_loaded(place: str) -> None:
     machine = unbound("/sys/module/intel_vpu/initstate")
-    listed = machine.list
-    directory = "/lib/modules/6.14.0-37-generic/kernel/drivers/accel/ivpu"
-    monkeypatch.setattr(machine, "list", lambda path: ("intel_vpu.ko.zst",) if path == directory else listed(path))
+    machine.replaced[f"/lib/modules/6.14.0-37-generic/{place}/intel_vpu.ko.zst"] = ""
     assert said(verdict(machine, "NPU")) == ("the kernel module intel_vpu is not loaded", "sudo modprobe intel_vpu")
 
 
@@ -150,14 +160,71 @@ def test_a_missing_library_of_the_npu_names_its_package(removed: tuple[str, ...]
     machine = RecordedMachine("meteor-lake-linux")
     machine.removed |= {f"/usr/lib/x86_64-linux-gnu/{name}" for name in removed}
     if package != "intel-driver-compiler-npu":  # OpenVINO sees an NPU whose compiler is missing
-        machine.replaced["runtimes"] = UNBOUND["runtimes"]
+        machine.replaced |= NOTHING_SEEN
     reason, fix = said(verdict(machine, "NPU"))
     assert reason.endswith(("is not installed", "OpenVINO's Linux wheel has none"))
     assert package in fix
 
 
+def lunar_lake_in_the_group() -> RecordedMachine:
+    seen = {"id": "NPU", "name": "Intel(R) AI Boost", "capabilities": ["INT4"], "driver_version": "35"}
+    answer = json.dumps({"openvino": [seen], "directx": [], "cuda": [], "instruction_sets": {}})
+    machine = RecordedMachine("lunar-lake-linux-no-group", {"runtimes": answer})
+    machine.forbidden = []
+    return machine
+
+
+def test_a_compiler_under_either_of_its_names_will_do() -> None:
+    machine = lunar_lake_in_the_group()
+    assert "libopenvino_intel_npu_compiler_loader.so" in machine.list("/usr/lib/x86_64-linux-gnu")
+    assert verdict(machine, "NPU").can_run
+    machine.removed.add("/usr/lib/x86_64-linux-gnu/libopenvino_intel_npu_compiler_loader.so")
+    assert said(verdict(machine, "NPU"))[0].startswith("the NPU's compiler libopenvino_intel_npu_compiler_loader.so")
+
+
+def test_a_library_is_found_where_the_loader_was_told_to_look() -> None:
+    machine = lunar_lake_in_the_group()
+    machine.removed.add("/usr/lib/x86_64-linux-gnu/libopenvino_intel_npu_compiler_loader.so")
+    machine.replaced["/etc/ld.so.conf.d/npu.conf"] = "# of a package\n/opt/npu/lib\n"
+    machine.replaced["/opt/npu/lib/libopenvino_intel_npu_compiler_loader.so"] = ""
+    assert verdict(machine, "NPU").can_run
+
+
+def test_of_two_versions_of_a_library_the_higher_number_counts() -> None:
+    machine = RecordedMachine("meteor-lake-linux")
+    machine.replaced["/usr/lib/x86_64-linux-gnu/libze_intel_npu.so.1.5.1.20240708"] = ""
+    assert str(device(machine, "NPU").driver).endswith("libze_intel_npu 1.28.0")
+
+
+def test_an_npu_that_another_driver_holds_is_to_be_bound_by_a_command() -> None:
+    reason, fix = said(verdict(RecordedMachine("meteor-lake-linux", UNBOUND | VFIO), "NPU"))
+    assert reason == "the kernel driver vfio-pci holds the NPU"
+    assert fix.startswith("echo 0000:00:0b.0 | sudo tee /sys/bus/pci/drivers/vfio-pci/unbind && ")
+
+
+VFIO = {"/sys/bus/pci/devices/0000:00:0b.0/uevent": "DRIVER=vfio-pci\n"}
+
+
+def test_a_newer_npu_than_the_tables_know_is_shown() -> None:
+    replaced = {"/sys/bus/pci/devices/0000:00:0b.0/device": "0xffee\n"}
+    npu = device(RecordedMachine("meteor-lake-linux", replaced), "NPU")
+    assert npu.can_run  # as OpenVINO sees it
+    assert "ffee is not known" in str(npu.generation)
+    ids = {"/sys/bus/pci/devices/0000:c5:00.1/device": "0x1fff\n"}
+    assert "1fff revision" in str(device(RecordedMachine("strix-point-linux", ids), "NPU").generation)
+
+
+def test_the_firmware_comes_from_the_journal_where_dmesg_is_for_root() -> None:
+    machine = RecordedMachine("meteor-lake-linux")
+    machine.replaced["journalctl"] = str(machine.run("dmesg"))
+    machine.removed.add("dmesg")
+    assert str(device(machine, "NPU").firmware).startswith("20250415*MTL_CLIENT_SILICON")
+    del machine.replaced["journalctl"]
+    assert "cannot be read (dmesg cannot be run)" in str(device(machine, "NPU").firmware)
+
+
 def test_a_driver_that_is_too_old_for_the_generation_names_the_release() -> None:
-    machine = RecordedMachine("meteor-lake-linux", {"runtimes": UNBOUND["runtimes"]})
+    machine = RecordedMachine("meteor-lake-linux", NOTHING_SEEN)
     machine.replaced["/sys/bus/pci/devices/0000:00:0b.0/device"] = "0xfd3e\n"
     npu = device(machine, "NPU")
     assert npu.generation == "NPU 5020 (Wildcat Lake)"
@@ -171,7 +238,7 @@ def test_a_runtime_that_sees_the_device_refutes_a_guess() -> None:
 
 
 def test_a_runtime_that_does_not_see_a_healthy_device_is_the_obstacle() -> None:
-    machine = RecordedMachine("meteor-lake-linux", {"runtimes": UNBOUND["runtimes"]})
+    machine = RecordedMachine("meteor-lake-linux", NOTHING_SEEN)
     assert "does not see the device" in said(verdict(machine, "NPU"))[0]
 
 
@@ -192,6 +259,13 @@ def test_packages_of_different_releases_clash() -> None:
     assert fix.startswith("pip install --upgrade ")
 
 
+@pytest.mark.parametrize(("patch", "fits"), [("2026.4.0", False), ("2026.4.1", True), ("2026.4.10", True)])
+def test_openvino_is_no_older_than_what_was_built_against_it(patch: str, fits: bool) -> None:
+    machine = RecordedMachine("meteor-lake-linux")
+    machine.packages["openvino"] = patch
+    assert verdict(machine, "CPU").can_run == fits
+
+
 def test_a_missing_package_is_to_be_installed() -> None:
     machine = RecordedMachine("nvidia-linux")
     assert said(verdict(machine, "CPU")) == (
@@ -201,7 +275,7 @@ def test_a_missing_package_is_to_be_installed() -> None:
 
 
 def test_missing_opencl_is_named_by_its_packages() -> None:
-    machine = RecordedMachine("meteor-lake-linux", {"runtimes": UNBOUND["runtimes"]})
+    machine = RecordedMachine("meteor-lake-linux", NOTHING_SEEN)
     machine.removed |= {"/etc/OpenCL/vendors/intel.icd"}
     machine.removed |= {f"/usr/lib/x86_64-linux-gnu/libOpenCL.so.1{end}" for end in ("", ".0.0")}
     fixes = [obstacle.fix for obstacle in verdict(machine, "GPU").obstacles]
@@ -231,16 +305,58 @@ def test_an_amd_npu_without_its_driver_says_since_when_linux_has_it() -> None:
 def test_an_nvidia_gpu_runs_onnx_by_cuda() -> None:
     machine = RecordedMachine("nvidia-linux")
     gpu = device(machine, "GPU")
-    assert (gpu.name, gpu.driver) == ("NVIDIA GeForce RTX 4090", "nvidia 570.124.06")
+    assert (gpu.name, gpu.driver) == ("NVIDIA GeForce RTX 4090", "nvidia 580.95.05")
     assert gpu.generation == "Ada Lovelace, compute capability 8.9"
     assert (gpu.memory.total_bytes, gpu.memory.is_shared) == (24564 * 2**20, False)
     assert (verdict(machine, "GPU", "onnx").can_run, verdict(machine, "GPU", "onnx").device) == (True, "cuda.0")
     assert "not on NVIDIA's" in said(verdict(machine, "GPU"))[0]
 
 
+def nvidia_smi(*rows: str) -> dict[str, str]:
+    return {"nvidia-smi": "\n".join(rows)}
+
+
+RTX_4090 = "00000000:01:00.0, NVIDIA GeForce RTX 4090, 580.95.05, 24564, 8.9, 95.02.3C.00.8C"
+
+
+def test_an_nvidia_driver_or_gpu_that_is_too_old_for_cuda_13_is_named() -> None:
+    older = RecordedMachine("nvidia-linux", nvidia_smi(RTX_4090.replace("580.95.05", "570.124.06")))
+    reason, fix = said(verdict(older, "GPU", "onnx"))
+    assert reason == "NVIDIA's driver 570.124.06 is too old for CUDA 13, which needs 580 or newer"
+    assert "ubuntu-drivers install" in fix
+    pascal = RecordedMachine("nvidia-linux", nvidia_smi(RTX_4090.replace("8.9", "6.1")))
+    assert "compute capability 7.5 or newer, and this one has 6.1" in said(verdict(pascal, "GPU", "onnx"))[0]
+
+
+@pytest.mark.parametrize(("driver", "can_run"), [("32.0.15.7216", False), ("32.0.15.8108", True)])
+def test_windows_number_of_an_nvidia_driver_is_read_as_nvidias(driver: str, can_run: bool) -> None:
+    recorded = RecordedMachine("meteor-lake-windows")
+    answer = str(recorded.run("powershell")).replace("32.0.15.7216", driver)
+    machine = RecordedMachine("meteor-lake-windows", {"powershell": answer})
+    machine.packages = {"onnxruntime-genai-cuda": "0.18.0"}
+    assert (verdict(machine, "GPU.1", "onnx").device, verdict(machine, "GPU.1", "onnx").can_run) == ("cuda.0", can_run)
+
+
+def test_two_gpus_of_one_name_have_an_index_each() -> None:
+    machine = RecordedMachine("nvidia-linux", nvidia_smi(RTX_4090, RTX_4090.replace(":01:", ":02:")))
+    machine.replaced |= {
+        path.replace(":01:", ":02:"): str(machine.read(path)) for path in machine.files() if ":01:" in path
+    }
+    runtimes = json.loads(str(machine.run("python", "-c", "runtimes")))
+    machine.replaced["runtimes"] = json.dumps(runtimes | {"cuda": ["NVIDIA GeForce RTX 4090"] * 2})
+    assert [verdict(machine, f"GPU.{index}", "onnx").device for index in (0, 1)] == ["cuda.0", "cuda.1"]
+
+
+def test_a_gpu_that_shares_the_pcs_memory_has_no_size_and_no_vbios() -> None:
+    row = "0000000F:01:00.0, NVIDIA GB10, 580.95.05, [N/A], 12.1, [N/A]"
+    gpu = device(RecordedMachine("nvidia-linux", nvidia_smi(row.replace("0000000F", "00000000"))), "GPU")
+    assert isinstance(gpu.memory.total_bytes, NotAvailable)
+    assert isinstance(gpu.firmware, NotAvailable)
+
+
 def test_an_nvidia_gpu_needs_nvidias_driver_and_the_package_for_cuda() -> None:
     nouveau = {"/sys/bus/pci/devices/0000:01:00.0/uevent": "DRIVER=nouveau\n"}
-    machine = RecordedMachine("nvidia-linux", nouveau)
+    machine = RecordedMachine("nvidia-linux", nouveau | NOTHING_SEEN)
     machine.removed.add("nvidia-smi")
     machine.packages = {"onnxruntime-genai": "0.18.0"}
     package, driver = verdict(machine, "GPU", "onnx").obstacles
@@ -286,6 +402,30 @@ def test_a_newer_npu_driver_that_openvino_sees_runs_on_windows() -> None:
     )
     replaced = {"powershell": json.dumps(answer), "runtimes": json.dumps(runtimes)}
     assert verdict(RecordedMachine("meteor-lake-windows", replaced), "NPU").can_run
+
+
+def test_powershell_is_windows_own_and_not_one_of_the_current_directory() -> None:
+    machine = RecordedMachine("meteor-lake-windows")
+    machine.environment["SYSTEMROOT"] = r"C:\Windows"
+    assert device(machine, "NPU").vendor == "Intel"
+    started = [command[0] for command in machine.commands_run if "powershell" in command[0]]
+    assert started == [r"C:\Windows\System32\WindowsPowerShell\v1.0\powershell.exe"]
+
+
+def test_an_npu_of_amds_old_driver_is_found_in_another_class() -> None:
+    answer = json.loads(str(RecordedMachine("meteor-lake-windows").run("powershell")))
+    answer["entities"][0] |= {"Name": "AMD IPU Device", "PNPClass": "System", "PNPDeviceID": r"PCI\VEN_1022&DEV_1502\4"}
+    npu = device(RecordedMachine("meteor-lake-windows", {"powershell": json.dumps(answer)}), "NPU")
+    assert npu.generation == "XDNA (Phoenix, Hawk Point)"
+    assert "DeviceID LIKE 'PCI_VEN_1022&DEV_1502%'" in SCRIPT
+
+
+def test_a_gpu_that_directx_calls_otherwise_is_the_one_that_is_left_over() -> None:
+    recorded = RecordedMachine("meteor-lake-windows")
+    runtimes = json.loads(str(recorded.run("python", "-c", "runtimes")))
+    runtimes["directx"][1] = "Intel(R) Arc(TM) 140V GPU (16GB)"
+    machine = RecordedMachine("meteor-lake-windows", {"runtimes": json.dumps(runtimes)})
+    assert (verdict(machine, "GPU.0", "onnx").device, device(machine, "GPU.0").can_run) == ("directml.1", True)
 
 
 def test_an_amd_npu_on_windows_is_known_by_its_ids() -> None:
@@ -337,11 +477,32 @@ def test_a_virtual_machine_says_why_it_has_neither() -> None:
     assert report.absent["NPU"].reason == "this is a virtual machine, and no NPU is passed through to it"
 
 
+WSL = {"/proc/sys/kernel/osrelease": "6.6.87.2-microsoft-standard-WSL2\n"}
+
+
 def test_wsl_sends_its_user_to_windows() -> None:
-    wsl = {"/proc/sys/kernel/osrelease": "6.6.87.2-microsoft-standard-WSL2\n"}
-    report = examine(RecordedMachine("xeon-vm-linux", wsl))
+    report = examine(RecordedMachine("xeon-vm-linux", WSL))
     assert report.absent["NPU"].fix == "install and run aipc in Windows"
     assert "/dev/dxg" in report.absent["GPU"].reason
+
+
+def test_an_nvidia_gpu_runs_cuda_in_wsl_where_no_bus_shows_it() -> None:
+    machine = RecordedMachine("nvidia-linux", WSL)
+    machine.removed.add("/sys/bus/pci/devices/0000:01:00.0")
+    gpu = device(machine, "GPU")
+    assert (gpu.name, verdict(machine, "GPU", "onnx").device) == ("NVIDIA GeForce RTX 4090", "cuda.0")
+    assert gpu.can_run
+    assert gpu.memory.total_bytes == 24564 * 2**20
+
+
+def test_an_intel_gpu_that_only_openvino_sees_stands_before_an_nvidia_card() -> None:
+    machine = RecordedMachine("nvidia-linux", WSL)
+    machine.packages["openvino-tokenizers"] = "2026.4.1.0"
+    runtimes = json.loads(str(machine.run("python", "-c", "runtimes")))
+    seen = {"id": "GPU", "name": "Intel(R) Graphics", "capabilities": ["FP16"], "driver_version": "25.35"}
+    machine.replaced["runtimes"] = json.dumps({**runtimes, "openvino": [*runtimes["openvino"], seen]})
+    assert [device(machine, f"GPU.{index}").vendor for index in (0, 1)] == ["Intel", "NVIDIA"]
+    assert verdict(machine, "GPU.0").can_run
 
 
 def test_a_gpu_that_openvino_alone_sees_is_listed() -> None:
@@ -352,7 +513,7 @@ def test_a_gpu_that_openvino_alone_sees_is_listed() -> None:
 
 
 def test_a_cpu_that_should_have_an_npu_points_to_the_bios() -> None:
-    machine = RecordedMachine("meteor-lake-linux", {"runtimes": UNBOUND["runtimes"]})
+    machine = RecordedMachine("meteor-lake-linux", NOTHING_SEEN)
     machine.removed.add("/sys/bus/pci/devices/0000:00:0b.0")
     assert "switch the NPU on in the BIOS" in examine(machine).absent["NPU"].fix
 
@@ -428,3 +589,11 @@ def test_the_fix_asks_for_the_range_of_openvino_that_aipc_depends_on() -> None:
     major, minor = OPENVINO_RANGE.split(".")[:2]
     dependencies = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     assert all(f'"{name}>={major}.{minor},<{major}.{int(minor) + 1}"' in dependencies for name in OPENVINO)
+
+
+def test_a_panther_lake_gpu_needs_the_kernel_that_takes_it_unasked() -> None:
+    gpu = "/sys/bus/pci/devices/0000:00:02.0"
+    machine = RecordedMachine("meteor-lake-linux", NOTHING_SEEN | {f"{gpu}/device": "0xb080\n", f"{gpu}/uevent": ""})
+    assert said(verdict(machine, "GPU"))[0] == (
+        "the kernel 6.14.0-37-generic is too old for a GPU of Xe3 (Panther Lake), which needs Linux 6.17 or newer"
+    )

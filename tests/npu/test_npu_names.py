@@ -28,6 +28,12 @@ def test_the_names_are_the_librarys_and_the_config() -> None:
         _ = aipc.npu.NPUModelForPoetry  # type: ignore[attr-defined]
 
 
+def test_importing_it_is_enough_for_the_compilers_module() -> None:
+    assert (
+        run_python("import aipc.npu as library; print(library.compiler.CompilerConfig.__name__)") == "CompilerConfig\n"
+    )
+
+
 def test_importing_it_and_choosing_a_dtype_imports_neither_pytorch_nor_openvino() -> None:
     code = (
         "import json, sys\n"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,46 @@ def test_steps_by_hand_go_on_from_the_last_ones_cache_and_from_no_other(pair: tu
     assert (torch.cat([first.logits, second.logits], dim=1) - expected).abs().max() <= 1e-4
     with pytest.raises(UsageError, match="past_key_values"):
         ours(ids[:, 20:], past_key_values=first.past_key_values)
+
+
+def test_generations_in_several_threads_wait_for_each_other(pair: tuple[Any, Any]) -> None:
+    ours, _ = pair
+    prompts = [[random_ids(12, seed=seed)] for seed in range(20, 24)]
+    expected = [generated(ours, prompt) for prompt in prompts]
+    with ThreadPoolExecutor(len(prompts)) as threads:
+        assert list(threads.map(lambda prompt: generated(ours, prompt), prompts)) == expected
+
+
+def test_an_empty_cache_of_transformers_is_none_and_a_filled_one_is_refused(pair: tuple[Any, Any]) -> None:
+    ours, theirs = pair
+    prompt = [random_ids(12, seed=25)]
+    assert generated(ours, prompt, past_key_values=transformers.DynamicCache()) == generated(theirs, prompt)
+    filled = theirs(torch.tensor(prompt)).past_key_values
+    with pytest.raises(UsageError, match="past_key_values"):
+        ours(torch.tensor([random_ids(1)]), past_key_values=filled)
+
+
+def test_rows_end_where_those_of_transformers_end(pair: tuple[Any, Any]) -> None:
+    prompts = PROMPTS["a batch"]
+    ours, theirs = pair
+    whole = generated(theirs, prompts)
+    ends = [whole[0][3], whole[1][9]]
+    settings = {"eos_token_id": ends, "min_new_tokens": 0}
+    assert generated(ours, prompts, **settings) == generated(theirs, prompts, **settings) != whole
+
+
+def test_without_a_mask_every_token_counts_as_with_transformers(pair: tuple[Any, Any]) -> None:
+    ids = torch.tensor(PROMPTS["one prompt"])
+    settings = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None, "pad_token_id": PADDING}
+    answers = [model.generate(ids, **settings).tolist() for model in pair]
+    assert answers[0] == answers[1]
+
+
+def test_a_model_is_not_copied_and_not_pickled(pair: tuple[Any, Any]) -> None:
+    ours, _ = pair
+    for copying in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(UsageError, match="cannot be copied or pickled"):
+            copying(ours)
 
 
 def test_each_token_is_one_step_from_the_cache(pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +359,29 @@ def test_a_tied_model_in_memory_is_compiled(phi: Any) -> None:
     with torch.no_grad():
         assert (model(ids).logits - phi(ids).logits).abs().max() < 1e-3
     assert model.generation_config.eos_token_id == phi.generation_config.eos_token_id
+
+
+def test_settings_that_transformers_does_not_write_are_compiled_and_kept(tiny_checkpoint_dir: Path) -> None:
+    theirs = AutoModelForCausalLM.from_pretrained(tiny_checkpoint_dir)
+    theirs.generation_config.temperature = 0.3  # and no sampling: save_pretrained refuses that
+    model = aipc.npu.compile(theirs, CompilerConfig(dtype=int8), device="cpu")
+    assert model.generation_config.temperature == theirs.generation_config.temperature == 0.3
+
+
+def test_a_model_without_its_weights_is_not_compiled(tiny_checkpoint_dir: Path) -> None:
+    config = transformers.AutoConfig.from_pretrained(tiny_checkpoint_dir)
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(UnsupportedModelError, match="meta"):
+        aipc.npu.compile(empty, CompilerConfig(), device="cpu")
+
+
+def test_arguments_for_pytorchs_loading_are_taken_and_the_old_dtype_counts(tiny_checkpoint_dir: Path) -> None:
+    settings = {"torch_dtype": "auto", "low_cpu_mem_usage": True, "trust_remote_code": True, "device": "cpu"}
+    model = NPUModelForCausalLM.from_pretrained(tiny_checkpoint_dir, dtype=int8, **settings)
+    assert model.name_or_path == loaded(tiny_checkpoint_dir, int8).name_or_path
+    with pytest.raises(UsageError, match="dtype: expected the config's, int4, found int8"):
+        NPUModelForCausalLM.from_pretrained(tiny_checkpoint_dir, CompilerConfig(dtype=int4), dtype=int8, **settings)
 
 
 def test_what_cannot_be_compiled_is_refused() -> None:

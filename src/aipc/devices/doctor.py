@@ -51,7 +51,8 @@ def examine(machine: Machine | None = None) -> Report:
     machine = machine or ThisPc()
     runtimes = ask(machine)
     found = _with_unlisted(_found(machine, runtimes), runtimes)
-    devices = [_device(machine, one, device_id, runtimes) for one, device_id in _numbered(found)]
+    gpus = [one for one in found if one.kind == "GPU"]
+    devices = [_device(machine, one, device_id, gpus, runtimes) for one, device_id in _numbered(found)]
     kinds = {one.kind for one in found}
     return Report(tuple(devices), {kind: why_absent(machine, kind, found[0]) for kind in KINDS if kind not in kinds})
 
@@ -73,17 +74,20 @@ def _unexplored(machine: Machine) -> Found:
 
 
 def _with_unlisted(found: list[Found], runtimes: Runtimes) -> list[Found]:
-    """And what OpenVINO sees though the system lists none of its kind, such as a GPU under WSL."""
-    kinds = {one.kind for one in found}
+    """And what OpenVINO sees though the system lists none of Intel's of its kind, such as a GPU under WSL.
+
+    Before those of other makers, as OpenVINO counts its own alone.
+    """
+    listed = {"CPU", *(one.kind for one in found if one.vendor == "Intel")}
     seen = () if isinstance(runtimes.openvino, NotAvailable) else runtimes.openvino
-    unlisted = [device for device in seen if (kind := device.id.partition(".")[0]) in KINDS and kind not in kinds]
+    unlisted = [device for device in seen if (kind := device.id.partition(".")[0]) in KINDS and kind not in listed]
     unknown = NotAvailable("the system does not list it")
     memory = DeviceMemory(unknown, is_shared=True)
     extra = [
         Found(device.id.partition(".")[0], "Intel", device.name, unknown, device.driver_version, unknown, memory)
         for device in unlisted
     ]
-    return [*found, *extra]
+    return [found[0], *extra, *found[1:]]
 
 
 def _numbered(found: list[Found]) -> list[tuple[Found, str]]:
@@ -95,7 +99,7 @@ def _numbered(found: list[Found]) -> list[tuple[Found, str]]:
     return numbered
 
 
-def _device(machine: Machine, found: Found, device_id: str, runtimes: Runtimes) -> Device:
+def _device(machine: Machine, found: Found, device_id: str, gpus: list[Found], runtimes: Runtimes) -> Device:
     return Device(
         id=device_id,
         name=found.name,
@@ -104,7 +108,7 @@ def _device(machine: Machine, found: Found, device_id: str, runtimes: Runtimes) 
         driver=found.driver,
         firmware=found.firmware,
         memory=found.memory,
-        verdicts=verdicts_of(machine, found, device_id, runtimes),
+        verdicts=verdicts_of(machine, found, device_id, gpus, runtimes),
         capabilities=_capabilities(found, device_id, runtimes),
         processor=found.processor,
         notes=found.notes,

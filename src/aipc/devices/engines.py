@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aipc.devices import other_npus
+from aipc.devices.adapters import place_of
 from aipc.devices.found import Found
 from aipc.devices.known import NotAvailable
 from aipc.devices.machine import Machine
+from aipc.devices.nvidia import cuda_obstacles
 from aipc.devices.packages import ONNX, onnx_obstacles, openvino_obstacles
 from aipc.devices.runtimes import NOT_ASKED, Runtimes
 from aipc.devices.verdict import Obstacle, Verdict, judged
 
 
-def verdicts_of(machine: Machine, found: Found, device: str, runtimes: Runtimes) -> tuple[Verdict, Verdict]:
-    """`device` is the processor's id: CPU, GPU.1, NPU."""
-    return _openvino(machine, found, device, runtimes), _onnx(machine, found, runtimes)
+def verdicts_of(
+    machine: Machine, found: Found, device: str, gpus: Sequence[Found], runtimes: Runtimes
+) -> tuple[Verdict, Verdict]:
+    """`device` is the processor's id: CPU, GPU.1, NPU. `gpus` are all of the PC's."""
+    return _openvino(machine, found, device, runtimes), _onnx(machine, found, gpus, runtimes)
 
 
 def _openvino(machine: Machine, found: Found, device: str, runtimes: Runtimes) -> Verdict:
@@ -47,7 +53,7 @@ def _foreign_to_openvino(machine: Machine, found: Found) -> Obstacle | None:
     return Obstacle(reason, fix, is_a_guess=False)
 
 
-def _onnx(machine: Machine, found: Found, runtimes: Runtimes) -> Verdict:
+def _onnx(machine: Machine, found: Found, gpus: Sequence[Found], runtimes: Runtimes) -> Verdict:
     if found.kind == "NPU":
         foreign = other_npus.unsupported("onnx", str(found.vendor), machine.system)
         fix = "--engine openvino --device npu" if found.vendor == "Intel" else foreign.fix
@@ -59,9 +65,12 @@ def _onnx(machine: Machine, found: Found, runtimes: Runtimes) -> Verdict:
         reason = f"ONNX Runtime GenAI runs GPUs on Linux by CUDA alone, and this one is {found.vendor}'s"
         fix = "--engine openvino --device gpu" if found.vendor == "Intel" else "--device cpu"
         return Verdict("onnx", None, (Obstacle(reason, fix, is_a_guess=False),), "")
-    index, is_seen = _adapter(kind, found, runtimes)
+    index, is_seen = _adapter(kind, found, gpus, runtimes)
     device = kind if index is None else f"{kind}.{index}"
-    return judged("onnx", device, [*onnx_obstacles(machine, kind), *found.obstacles], is_seen=is_seen)
+    obstacles = [*onnx_obstacles(machine, kind), *found.obstacles]
+    if kind == "cuda":
+        obstacles += cuda_obstacles(str(found.driver), str(found.generation))
+    return judged("onnx", device, obstacles, is_seen=is_seen)
 
 
 def _provider(machine: Machine, found: Found) -> str | None:
@@ -71,10 +80,11 @@ def _provider(machine: Machine, found: Found) -> str | None:
     return "cuda" if found.vendor == "NVIDIA" else None
 
 
-def _adapter(kind: str, found: Found, runtimes: Runtimes) -> tuple[int | None, bool | None]:
-    """The adapter's place in the driver's own list, found by name, and whether it is in there (None: no list)."""
+def _adapter(kind: str, found: Found, gpus: Sequence[Found], runtimes: Runtimes) -> tuple[int | None, bool | None]:
+    """The adapter's place in the driver's own list, and whether it is in there (None: that is not known)."""
     names = runtimes.directx if kind == "directml" else runtimes.cuda
     if isinstance(names, NotAvailable):
         return None, None
-    places = [index for index, name in enumerate(names) if name == found.name]
-    return (places[0], True) if places else (None, False)
+    listed = [gpu for gpu in gpus if kind == "directml" or gpu.vendor == "NVIDIA"]
+    place = next(index for index, gpu in enumerate(listed) if gpu is found)
+    return place_of(place, [str(gpu.name) for gpu in listed], names)

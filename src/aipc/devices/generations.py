@@ -11,7 +11,7 @@ import re
 from aipc.devices.known import NotAvailable
 
 UNKNOWN = NotAvailable("its numbers are not in aipc's tables")
-INTEL_MODELS = {  # family 6
+INTEL_MODELS = {  # family 6; the newest, Nova Lake, begins family 18
     0x8C: "Tiger Lake",
     0x8D: "Tiger Lake",
     0x97: "Alder Lake",
@@ -27,7 +27,16 @@ INTEL_MODELS = {  # family 6
     0xC6: "Arrow Lake",
     0xBD: "Lunar Lake",
     0xCC: "Panther Lake",
+    0xE5: "Panther Lake",
     0xD5: "Wildcat Lake",
+    0x55: "Skylake-SP",
+    0x8E: "Kaby Lake",
+    0x9E: "Kaby Lake",
+    0xA5: "Comet Lake",
+    0xA6: "Comet Lake",
+    0x7D: "Ice Lake",
+    0x7E: "Ice Lake",
+    0xA7: "Rocket Lake",
     0x6A: "Ice Lake-SP",
     0x8F: "Sapphire Rapids",
     0xCF: "Emerald Rapids",
@@ -35,17 +44,25 @@ INTEL_MODELS = {  # family 6
 }
 # Family, first and last model.
 AMD_MODELS = {
+    (0x17, 0x60, 0x6F): "Zen 2 (Renoir)",
+    (0x17, 0x70, 0x7F): "Zen 2 (Matisse)",
+    (0x19, 0x00, 0x0F): "Zen 3 (EPYC)",
+    (0x19, 0x20, 0x2F): "Zen 3 (Vermeer)",
+    (0x19, 0x50, 0x5F): "Zen 3 (Cezanne)",
     (0x19, 0x40, 0x4F): "Zen 3+ (Rembrandt)",
     (0x19, 0x10, 0x1F): "Zen 4 (EPYC)",
     (0x19, 0x60, 0x6F): "Zen 4 (Raphael)",
     (0x19, 0x70, 0x7F): "Zen 4 (Phoenix, Hawk Point)",
+    (0x1A, 0x00, 0x1F): "Zen 5 (EPYC)",
     (0x1A, 0x20, 0x2F): "Zen 5 (Strix Point)",
     (0x1A, 0x40, 0x4F): "Zen 5 (Granite Ridge)",
     (0x1A, 0x60, 0x6F): "Zen 5 (Krackan Point)",
     (0x1A, 0x70, 0x7F): "Zen 5 (Strix Halo)",
 }
 # CPUs that have an NPU on their die, by the words above.
-WITH_NPU = ("Meteor", "Arrow", "Lunar", "Panther", "Wildcat", "Phoenix", "Strix", "Krackan")
+WITH_NPU = ("Meteor", "Arrow", "Lunar", "Panther", "Wildcat", "Nova", "Phoenix", "Strix", "Krackan")
+# Of arch/arm64/include/asm/cputype.h.
+ARM_IMPLEMENTERS = {"0x41": "ARM", "0x4e": "NVIDIA", "0x51": "Qualcomm", "0x61": "Apple", "0xc0": "Ampere"}
 _INTEL_GPUS = {
     "Xe-LP (Tiger Lake)": "9a40 9a49 9a59 9a60 9a68 9a70 9a78 9ac0 9ac9 9ad9 9af8",
     "Xe-LP (Alder Lake)": "4680 4682 4688 468a 468b 4690 4692 4693 46a0 46a1 46a2 46a3 46a6 46a8 46aa 462a 4626 4628 "
@@ -63,7 +80,17 @@ _INTEL_GPUS = {
 }
 INTEL_GPUS = {int(device, 16): name for name, devices in _INTEL_GPUS.items() for device in devices.split()}
 INTEL_CARDS = ("Alchemist", "Battlemage")  # those with memory of their own
-AMD_GPUS = {
+AMD_GPUS = {  # those on a CPU's die
+    0x15DD: "Vega (Raven Ridge)",
+    0x15D8: "Vega (Picasso)",
+    0x1636: "Vega (Renoir)",
+    0x164C: "Vega (Lucienne)",
+    0x1638: "Vega (Cezanne)",
+    0x15E7: "Vega (Barcelo)",
+    0x163F: "RDNA 2 (Van Gogh)",
+    0x1506: "RDNA 2 (Mendocino)",
+    0x164E: "RDNA 2 (Raphael)",
+    0x13C0: "RDNA 2 (Granite Ridge)",
     0x1681: "RDNA 2 (Rembrandt)",
     0x15BF: "RDNA 3 (Phoenix)",
     0x15C8: "RDNA 3 (Phoenix)",
@@ -79,6 +106,8 @@ def cpu_generation(vendor: str, family: int, model: int) -> str | NotAvailable:
     """Such as "Meteor Lake"; `vendor` is Intel or AMD."""
     if vendor == "Intel" and family == 6:
         return INTEL_MODELS.get(model, UNKNOWN)
+    if vendor == "Intel" and family == 18:
+        return "Nova Lake" if model in (0x01, 0x03) else UNKNOWN
     ranges = AMD_MODELS.items() if vendor == "AMD" else ()
     found = [name for (known, first, last), name in ranges if known == family and first <= model <= last]
     return found[0] if found else UNKNOWN
@@ -86,7 +115,7 @@ def cpu_generation(vendor: str, family: int, model: int) -> str | NotAvailable:
 
 def cpu_vendor(text: str) -> str | NotAvailable:
     """From what a CPU or a system calls its maker: GenuineIntel, AuthenticAMD, Qualcomm Technologies Inc, 0x51."""
-    marks = {"Intel": "Intel", "AMD": "AMD", "Qualcomm": "Qualcomm", "0x51": "Qualcomm", "Apple": "Apple"}
+    marks = {"Intel": "Intel", "AMD": "AMD", "Qualcomm": "Qualcomm", "Apple": "Apple"} | ARM_IMPLEMENTERS
     found = [vendor for mark, vendor in marks.items() if re.search(mark, text)]
     return found[0] if found else NotAvailable(f"the maker {text!r} is not known" if text else "the CPU names no maker")
 

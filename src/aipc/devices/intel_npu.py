@@ -23,13 +23,18 @@ WINDOWS_DRIVER = "https://www.intel.com/content/www/us/en/download/794734/intel-
 OLDEST_WINDOWS_DRIVER = "32.0.100.4239"
 
 
+# Of intel-driver-compiler-npu: the first since release 1.35, the second before it and in it.
+COMPILERS = ("libopenvino_intel_npu_compiler_loader.so", "libnpu_driver_compiler.so")
+
+
 @dataclass(frozen=True)
 class Generation:
     """`kernel` is the first Linux with the PCI id, or the oldest that Intel tested; `driver` the oldest release for it.
 
     OpenVINO asks for Linux 6.6 (its page "Configurations for Intel NPU"); Arrow and Lunar Lake were first tested with
     6.8 (release notes of driver 1.5.1); 1.10.1 is the first for language models on Lunar Lake, 1.28.0 the first for
-    Panther Lake, 1.32.0 for Wildcat Lake. The ids of Panther and Wildcat Lake came with Linux 6.13 and 6.17.
+    Panther Lake, 1.32.0 for Wildcat Lake, 1.39.1 for Nova Lake, tested with 7.0. The ids of Panther and Wildcat Lake
+    came with Linux 6.13 and 6.17.
     """
 
     name: str
@@ -45,6 +50,7 @@ GENERATIONS = {
     0x643E: Generation("Lunar Lake", "4000", "vpu_40xx", "6.8", "1.10.1"),
     0xB03E: Generation("Panther Lake", "5010", "vpu_50xx", "6.13", "1.28.0"),
     0xFD3E: Generation("Wildcat Lake", "5020", "vpu_50xx", "6.17", "1.32.0"),
+    0xD71D: Generation("Nova Lake", "60xx", "vpu_60xx", "7.0", "1.39.1"),
 }
 
 
@@ -70,7 +76,7 @@ def _kernel_obstacle(machine: Machine, npu: PciDevice) -> Obstacle | None:
             linux.NEWER_KERNEL,
         )
     if npu.driver not in (None, "intel_vpu"):
-        return Obstacle(f"the kernel driver {npu.driver} holds the NPU", f"unbind {npu.driver} from {npu.address}")
+        return Obstacle(f"the kernel driver {npu.driver} holds the NPU", _rebind(npu))
     if known and not linux.has_firmware(machine, "intel/vpu", known.firmware):
         return Obstacle(
             f"the NPU's firmware /lib/firmware/intel/vpu/{known.firmware}_v1.bin is not there",
@@ -91,6 +97,11 @@ def _kernel_obstacle(machine: Machine, npu: PciDevice) -> Obstacle | None:
     )
 
 
+def _rebind(npu: PciDevice) -> str:
+    free = f"echo {npu.address} | sudo tee /sys/bus/pci/drivers/{npu.driver}/unbind"
+    return f"{free} && sudo modprobe intel_vpu && echo {npu.address} | sudo tee /sys/bus/pci/drivers_probe"
+
+
 def _access(machine: Machine, npu: PciDevice) -> list[Obstacle]:
     found = (linux.access_obstacle(machine, node) for node in npu.nodes if node.startswith("/dev/accel/"))
     return [obstacle for obstacle in found if obstacle]
@@ -107,11 +118,11 @@ def _libraries(machine: Machine, npu: PciDevice) -> list[Obstacle]:
         obstacles.append(Obstacle("the NPU's driver library libze_intel_npu.so is not installed", fix))
     elif old := _too_old(npu, linux.library_version(driver)):
         obstacles.append(old)
-    if linux.library(machine, "libnpu_driver_compiler.so") is None:
+    if all(linux.library(machine, name) is None for name in COMPILERS):
         # OpenVINO sees an NPU without it, and fails when it compiles the model.
         obstacles.append(
             Obstacle(
-                "the NPU's compiler libnpu_driver_compiler.so is not installed, and OpenVINO's Linux wheel has none",
+                f"the NPU's compiler {COMPILERS[0]} is not installed, and OpenVINO's Linux wheel has none",
                 f"install intel-driver-compiler-npu from {RELEASES}, of the same release as intel-level-zero-npu",
                 is_a_guess=False,
             )
@@ -144,13 +155,17 @@ def driver_version(machine: Machine, npu: PciDevice) -> str | NotAvailable:
 def firmware_version(machine: Machine, npu: PciDevice) -> str | NotAvailable:
     """What the kernel's log says that it loaded; the file under debugfs is for root alone.
 
-    The line is "intel_vpu 0000:00:0b.0: [drm] Firmware: intel/vpu/vpu_37xx_v1.bin, version: 20250415*MTL_…".
+    The line is "intel_vpu 0000:00:0b.0: [drm] Firmware: intel/vpu/vpu_37xx_v1.bin, version: 20250415*MTL_…". Many
+    distributions keep dmesg for root, and let the groups adm and systemd-journal read the same log by journalctl.
     """
     if npu.driver is None:
         return NotAvailable("no kernel driver has loaded it")
     log = machine.run("dmesg")
     if isinstance(log, NotAvailable):
-        return NotAvailable(f"the kernel's log cannot be read ({log.reason})")
+        refused = log.reason
+        log = machine.run("journalctl", "--dmesg", "--boot", "--no-pager", "--quiet", "--output=cat")
+        if isinstance(log, NotAvailable):
+            return NotAvailable(f"the kernel's log cannot be read ({refused})")
     found = re.findall(rf"{re.escape(npu.address)}: .*Firmware: (\S+), version: (.+)", log)
     return f"{found[-1][1].strip()} ({found[-1][0]})" if found else NotAvailable("the kernel's log does not say it")
 

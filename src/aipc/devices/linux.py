@@ -7,6 +7,7 @@ import re
 from aipc.devices.known import NotAvailable
 from aipc.devices.machine import Machine
 from aipc.devices.verdict import Obstacle
+from aipc.devices.versions import numbers
 
 # Where loaders look, in Debian's, Fedora's, Arch's and a local installation's layout.
 LIBRARY_DIRECTORIES = (
@@ -25,6 +26,8 @@ LIBRARY_DIRECTORIES = (
 NEWER_KERNEL = (
     "install a newer kernel (Ubuntu: sudo apt install linux-generic-hwe-$(lsb_release -rs)) and restart the PC"
 )
+_LOADER_FILES = "/etc/ld.so.conf.d"
+_NAMELESS = "UNKNOWN"  # what stat calls a group without a name
 FIRMWARE_DIRECTORIES = ("/lib/firmware/updates", "/lib/firmware", "/usr/lib/firmware")
 
 
@@ -40,9 +43,10 @@ def is_wsl(machine: Machine) -> bool:
 
 
 def is_container(machine: Machine) -> bool:
-    """Docker and Podman leave a file behind, systemd-nspawn and LXC a variable."""
+    """Docker and Podman leave a file behind, systemd-nspawn, LXC and Kubernetes a variable."""
     marks = ("/.dockerenv", "/run/.containerenv")
-    return "container" in machine.environment or any(machine.readable(path) for path in marks)
+    variables = {"container", "KUBERNETES_SERVICE_HOST"}
+    return not variables.isdisjoint(machine.environment) or any(machine.readable(path) for path in marks)
 
 
 def is_virtual(machine: Machine) -> bool:
@@ -52,13 +56,22 @@ def is_virtual(machine: Machine) -> bool:
 
 
 def library(machine: Machine, name: str) -> str | None:
-    """The path of a shared library, the longest name first, as that one has the version: `libze_loader.so.1.24.2`."""
+    """The path of a shared library under the name that has the newest version: `libze_loader.so.1.24.2`."""
     extra = machine.environment.get("LD_LIBRARY_PATH", "").split(":")
-    for directory in (*filter(None, extra), *LIBRARY_DIRECTORIES):
+    for directory in (*filter(None, extra), *LIBRARY_DIRECTORIES, *_configured_directories(machine)):
         found = [file for file in machine.list(directory) if file == name or file.startswith(f"{name}.")]
         if found:
-            return f"{directory}/{max(found, key=len)}"
+            return f"{directory}/{max(found, key=lambda file: numbers(file[len(name) + 1 :]))}"
     return None
+
+
+def _configured_directories(machine: Machine) -> list[str]:
+    """Those that an administrator or a package added. https://man7.org/linux/man-pages/man8/ldconfig.8.html"""
+    files = [f"{_LOADER_FILES}/{name}" for name in machine.list(_LOADER_FILES) if name.endswith(".conf")]
+    lines = [
+        line.strip() for file in files if isinstance(text := machine.read(file), str) for line in text.splitlines()
+    ]
+    return [line for line in lines if line.startswith("/")]
 
 
 def library_version(path: str | None) -> str | NotAvailable:
@@ -77,9 +90,10 @@ def is_loaded(machine: Machine, module: str) -> bool:
 
 
 def has_module(machine: Machine, directory: str, module: str) -> bool:
-    """Whether the kernel's package has the module, in a directory below /lib/modules/RELEASE/kernel."""
-    files = machine.list(f"/lib/modules/{kernel_release(machine)}/kernel/{directory}")
-    return any(file.startswith(f"{module}.ko") for file in files)
+    """Whether the module is there: the kernel's own, in `directory` of its tree, or one that was built beside it."""
+    root = f"/lib/modules/{kernel_release(machine)}"
+    places = (f"kernel/{directory}", "updates", "updates/dkms", "extra")
+    return any(file.startswith(f"{module}.ko") for place in places for file in machine.list(f"{root}/{place}"))
 
 
 def groups(machine: Machine) -> set[str]:
@@ -108,12 +122,15 @@ def access_obstacle(machine: Machine, node: str) -> Obstacle | None:
     """
     if machine.readable(node) and machine.writable(node):
         return None
-    said = machine.run("stat", "-c", "%G %A", node)
-    group, _, mode = ("" if isinstance(said, NotAvailable) else said.strip()).partition(" ")
-    if not group:
+    said = machine.run("stat", "-c", "%G %A %g", node)
+    words = [] if isinstance(said, NotAvailable) else said.split()
+    if len(words) < 2:
         return _no_node(machine, node)
+    group, mode, number = (*words, "")[:3]
     reason = f"{node} may be opened by the group {group} ({mode}), and this user is not in it"
-    if group == "root" or mode[4:6] != "rw":
+    if number.isdigit() and is_container(machine):  # whose own groups say nothing of the PC's
+        return Obstacle(reason, f"start the container with --device {node} --group-add {number}")
+    if group in ("root", _NAMELESS) or mode[4:6] != "rw":
         shared = f"sudo chown root:render {node} && sudo chmod g+rw {node}"
         fix = f"{shared} && sudo usermod -aG render $USER, then log out and log in again"
         return Obstacle(f"{node} may be opened by root alone ({group} {mode})", fix)

@@ -21,7 +21,13 @@ from aipc.devices.versions import is_older
 
 # The first Linux that takes these GPUs without being forced to: `require_force_probe` in i915/i915_pci.c and
 # xe/xe_pci.c. A distribution may have brought it to an older one; then a driver has the GPU, and nothing is said.
-OLDEST_KERNELS = {"Alchemist": "6.2", "Meteor Lake": "6.7", "Lunar Lake": "6.12", "Battlemage": "6.12"}
+OLDEST_KERNELS = {
+    "Alchemist": "6.2",
+    "Meteor Lake": "6.7",
+    "Lunar Lake": "6.12",
+    "Battlemage": "6.12",
+    "Panther Lake": "6.17",
+}
 COMPUTE_RUNTIME = "https://github.com/intel/compute-runtime/releases"
 
 
@@ -31,12 +37,14 @@ def found_on_linux(machine: Machine) -> list[Found]:
     gpus = [device for device in devices if device.base_class == DISPLAY]
     npus = [device for device in devices if _is_npu(device)]
     names = pci_names(machine, [*gpus, *npus])
-    nvidia = nvidia_gpus(machine) if any(gpu.vendor_name == "NVIDIA" for gpu in gpus) else []
+    is_asked = any(gpu.vendor_name == "NVIDIA" for gpu in gpus) or linux.is_wsl(machine)
+    nvidia = nvidia_gpus(machine) if is_asked else []
     shared = ram(machine)
     gpus.sort(key=lambda gpu: (gpu.vendor_name != "Intel", has_own_memory(gpu.vendor_name, gpu.device), gpu.address))
     return [
         _cpu(machine, shared),
         *(_gpu(machine, gpu, names, shared, nvidia) for gpu in gpus),
+        *(_listed_gpu(gpu) for gpu in _off_the_bus(nvidia, gpus)),
         *(_npu(machine, npu, names, shared) for npu in npus),
         *found_of_qualcomm(machine, shared),
     ]
@@ -54,7 +62,8 @@ def ram(machine: Machine) -> DeviceMemory:
 def _is_npu(device: PciDevice) -> bool:
     if device.vendor_name == "Intel":
         return device.device in intel_npu.GENERATIONS or device.base_class == ACCELERATOR
-    return device.base_class in (ACCELERATOR, SIGNAL) and other_npus.is_xdna(device.device)
+    is_xdna = other_npus.is_xdna(device.device) or device.driver == "amdxdna"  # a newer driver knows more of them
+    return device.vendor_name == "AMD" and device.base_class in (ACCELERATOR, SIGNAL) and is_xdna
 
 
 def _cpu(machine: Machine, memory: DeviceMemory) -> Found:
@@ -126,9 +135,7 @@ def _gpu(
     if gpu.vendor_name == "NVIDIA" and not isinstance(nvidia, NotAvailable):
         known = next((one for one in nvidia if one.address == gpu.address), None)
         if known is not None:
-            memory = DeviceMemory(known.memory_bytes, is_shared=False)
-            driver = f"nvidia {known.driver}"
-            return Found("GPU", "NVIDIA", known.name, known.generation, driver, known.firmware, memory)
+            return _listed_gpu(known)
     return Found(
         kind="GPU",
         vendor=gpu.vendor_name,
@@ -140,6 +147,20 @@ def _gpu(
         obstacles=_nvidia_obstacles(gpu, nvidia) if gpu.vendor_name == "NVIDIA" else [],
         openvino_obstacles=_intel_obstacles(machine, gpu) if gpu.vendor_name == "Intel" else [],
     )
+
+
+def _off_the_bus(nvidia: Sequence[NvidiaGpu] | NotAvailable, gpus: list[PciDevice]) -> list[NvidiaGpu]:
+    """Those that no PCI bus shows, as in WSL, whose /dev/dxg NVIDIA's driver for it uses.
+
+    https://docs.nvidia.com/cuda/wsl-user-guide/
+    """
+    addresses = {gpu.address for gpu in gpus}
+    return [] if isinstance(nvidia, NotAvailable) else [gpu for gpu in nvidia if gpu.address not in addresses]
+
+
+def _listed_gpu(gpu: NvidiaGpu) -> Found:
+    memory = DeviceMemory(gpu.memory_bytes, is_shared=False)
+    return Found("GPU", "NVIDIA", gpu.name, gpu.generation, f"nvidia {gpu.driver}", gpu.firmware, memory)
 
 
 def _gpu_memory(machine: Machine, gpu: PciDevice, shared: DeviceMemory) -> DeviceMemory:

@@ -29,7 +29,7 @@ def seen_by_openvino(core: Any = None) -> Sequence[RuntimeDevice] | NotAvailable
         try:
             core = import_openvino().Core()
         except MissingPackageError as error:
-            return NotAvailable(error.what)
+            return NotAvailable(f"{error.what}: {error.found}")
     return tuple(_device(core, str(device)) for device in core.available_devices)
 
 

@@ -23,6 +23,8 @@ XDNA = {
     (0x17F0, 0x11): "XDNA 2 (Strix Halo)",
     (0x17F0, 0x20): "XDNA 2 (Krackan Point)",
 }
+# And newer ones, which the driver knows by their numbers alone.
+DEVICES = tuple(dict.fromkeys((*(device for device, _ in XDNA), 0x17F2, 0x17F3, 0x1B0B, 0x1B0C)))
 
 
 def xdna_generation(device: int, revision: int) -> str | NotAvailable:
@@ -32,7 +34,7 @@ def xdna_generation(device: int, revision: int) -> str | NotAvailable:
 
 
 def is_xdna(device: int) -> bool:
-    return any(device == known for known, _ in XDNA)
+    return device in DEVICES
 
 
 def unsupported(engine: str, vendor: str, system: str) -> Obstacle:

@@ -27,13 +27,17 @@ def openvino_obstacles(machine: Machine) -> list[Obstacle]:
     if missing:
         install = " ".join(f'"{name}=={OPENVINO_RANGE}"' for name in missing)
         return [Obstacle(f"not installed: {', '.join(missing)}", f"pip install {install}", is_a_guess=False)]
-    found = {name: numbers(version or "")[:2] for name, version in versions.items()}
-    if len(set(found.values())) == 1:
+    if _fit(*(numbers(version or "")[:3] for version in versions.values())):
         return []
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
     install = " ".join(f'"{name}=={OPENVINO_RANGE}"' for name in OPENVINO)
     reason = f"the versions of OpenVINO's packages clash: {shown}"
     return [Obstacle(reason, f"pip install --upgrade {install}", is_a_guess=False)]
+
+
+def _fit(runtime: tuple[int, ...], *built_against: tuple[int, ...]) -> bool:
+    """By the rule `openvino~=2026.4.1`: of the same year and release, and no older patch."""
+    return all(runtime[:2] == other[:2] and runtime >= other for other in built_against)
 
 
 def onnx_obstacles(machine: Machine, kind: str) -> list[Obstacle]:
@@ -42,7 +46,7 @@ def onnx_obstacles(machine: Machine, kind: str) -> list[Obstacle]:
     if len(installed) > 1:
         names = ", ".join(ONNX[kind] for kind in installed)
         # Each overwrites the others' module onnxruntime_genai; which one is left depends on the order.
-        fix = f"pip uninstall {names.replace(',', '')} onnxruntime, then {INSTALL[kind].rpartition('then ')[2]}"
+        fix = f"pip uninstall -y {names.replace(',', '')} onnxruntime && {_install(kind)}"
         return [Obstacle(f"installed over one another: {names}", fix, is_a_guess=False)]
     if kind in installed or (kind == "cpu" and installed):
         return []
@@ -53,10 +57,14 @@ def onnx_obstacles(machine: Machine, kind: str) -> list[Obstacle]:
         )
         return [Obstacle(reason, fix, is_a_guess=False)]
     if not installed:
-        fix = INSTALL[kind].rpartition("then ")[2]
-        return [Obstacle(f"not installed: {ONNX[kind]}", fix, is_a_guess=False)]
+        return [Obstacle(f"not installed: {ONNX[kind]}", _install(kind), is_a_guess=False)]
     (other,) = installed
     return [Obstacle(f"the installed {ONNX[other]} does not run on {kind}", INSTALL[kind], is_a_guess=False)]
+
+
+def _install(kind: str) -> str:
+    """The command where no other package of the kind is in the way."""
+    return INSTALL[kind].rpartition("&& ")[2]
 
 
 def _is_windows_on_arm(machine: Machine) -> bool:

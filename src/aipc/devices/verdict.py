@@ -41,12 +41,16 @@ def judged(engine: str, device: str | None, obstacles: list[Obstacle], *, is_see
         obstacles = [obstacle for obstacle in obstacles if not obstacle.is_a_guess]
     elif is_seen is False and not obstacles:
         obstacles = [_unseen(engine)]
-    grounds = "the runtime sees it" if is_seen else "nothing in the way was found; not tried"
+    # ONNX Runtime is not asked: its adapters are those that their driver lists.
+    seen = "the runtime sees it" if engine == "openvino" else "its driver lists it; not tried"
+    grounds = seen if is_seen else "nothing in the way was found; not tried"
     return Verdict(engine, device, tuple(obstacles), "" if obstacles else grounds)
 
 
 def _unseen(engine: str) -> Obstacle:
     return Obstacle(
-        f"{engine}'s runtime does not see the device, though its driver and libraries are there",
+        "OpenVINO does not see the device, though its driver and libraries are there"
+        if engine == "openvino"
+        else "DirectML's or CUDA's own list of adapters does not have the device, though its driver is there",
         "update the device's driver, restart the PC, and run aipc devices again",
     )

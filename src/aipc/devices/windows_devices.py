@@ -27,17 +27,21 @@ from aipc.devices.verdict import Obstacle
 
 TIMEOUT_S = 30.0  # the very first question after a start of Windows takes several seconds
 _ADAPTERS = r"HKLM:\SYSTEM\CurrentControlSet\Control\Class\{4d36e968-e325-11ce-bfc1-08002be10318}\0*"
+# Old drivers of AMD's put their NPU into the class System. `_` stands for any character: a backslash, here, and itself.
+_KNOWN_NPUS = " OR ".join(f"DeviceID LIKE 'PCI_VEN_1022&DEV_{device:04X}%'" for device in other_npus.DEVICES)
 SCRIPT = f"""
 [Console]::OutputEncoding = [Text.Encoding]::UTF8
 $ErrorActionPreference = 'SilentlyContinue'
+$npu = "{_KNOWN_NPUS}"
 @{{
   processors = @(Get-CimInstance Win32_Processor |
     Select-Object Name, Manufacturer, Description, NumberOfCores, NumberOfLogicalProcessors)
   video = @(Get-CimInstance Win32_VideoController |
     Select-Object Name, PNPDeviceID, DriverVersion, ConfigManagerErrorCode)
-  entities = @(Get-CimInstance Win32_PnPEntity -Filter "PNPClass='ComputeAccelerator' OR ConfigManagerErrorCode<>0" |
+  entities = @(Get-CimInstance Win32_PnPEntity -Filter (
+    "PNPClass='ComputeAccelerator' OR ConfigManagerErrorCode<>0 OR $npu") |
     Select-Object Name, PNPClass, PNPDeviceID, ConfigManagerErrorCode)
-  drivers = @(Get-CimInstance Win32_PnPSignedDriver -Filter "DeviceClass='COMPUTEACCELERATOR'" |
+  drivers = @(Get-CimInstance Win32_PnPSignedDriver -Filter "DeviceClass='COMPUTEACCELERATOR' OR $npu" |
     Select-Object DeviceID, DriverVersion)
   adapters = @(Get-ItemProperty '{_ADAPTERS}' |
     Select-Object MatchingDeviceId, @{{n='bytes'; e={{$_.'HardwareInformation.qwMemorySize'}}}})
@@ -63,7 +67,8 @@ Row = Mapping[str, Any]
 
 def found_on_windows(machine: Machine, runtimes: Runtimes) -> list[Found]:
     """The CPU, then the GPUs and NPUs; the CPU alone, with the reason, when PowerShell does not answer."""
-    said = machine.run("powershell", "-NoProfile", "-NonInteractive", "-EncodedCommand", ENCODED, timeout_s=TIMEOUT_S)
+    options = ("-NoProfile", "-NonInteractive", "-EncodedCommand", ENCODED)
+    said = machine.run(_powershell(machine), *options, timeout_s=TIMEOUT_S)
     answer = _parsed(said)
     if isinstance(answer, NotAvailable):
         processor = Processor(answer, machine.architecture, answer, answer, _instruction_sets(machine, runtimes))
@@ -81,6 +86,12 @@ def found_on_windows(machine: Machine, runtimes: Runtimes) -> list[Found]:
     npus = [_npu(row, _rows(answer, "drivers"), shared) for row in _rows(answer, "entities")]
     found = sorted(filter(None, gpus), key=lambda gpu: (gpu.vendor != "Intel", not gpu.memory.is_shared))
     return [_cpu(machine, _rows(answer, "processors"), runtimes, shared), *found, *filter(None, npus)]
+
+
+def _powershell(machine: Machine) -> str:
+    """By its whole path, as Windows looks for a bare name in the current directory first."""
+    system = machine.environment.get("SYSTEMROOT")
+    return rf"{system}\System32\WindowsPowerShell\v1.0\powershell.exe" if system else "powershell"
 
 
 def _parsed(said: str | NotAvailable) -> Row | NotAvailable:

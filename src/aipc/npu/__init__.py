@@ -53,10 +53,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'aipc.npu' has no attribute {name!r}")
     import importlib
 
+    if name == "compiler":  # which importing the library imported as well
+        return importlib.import_module("aipc.npu.compiler")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'aipc.npu' has no attribute {name!r}")
     if name == "NPUModelForCausalLM":  # a class of PyTorch's and transformers'
         from aipc.npu.packages import check_packages
 

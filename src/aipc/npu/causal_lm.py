@@ -6,13 +6,14 @@ and transformers: `aipc.npu` imports it when the class is first used.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
-from transformers import AutoConfig, GenerationConfig, GenerationMixin
+from transformers import AutoConfig, Cache, GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -34,7 +35,8 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
     """A model on one of OpenVINO's devices, used as one of transformers.
 
     It has no weights of its own in PyTorch: tensors go in and come out on the CPU, as float32. `eval()` and `to()` do
-    nothing. One sequence of steps at a time: starting another ends the one before it.
+    nothing. One sequence of steps at a time: starting another ends the one before it. `generate` in several threads
+    runs one after the other.
     """
 
     main_input_name = "input_ids"
@@ -55,6 +57,7 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         self.network = network
         self._rope_switch_tokens = rope_switch_tokens
         self._last_cache: StateCache | None = None
+        self._in_use = threading.RLock()  # of the one state, by a generation or by a step of a program's own
         self.eval()
 
     @classmethod
@@ -69,6 +72,9 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         attn_implementation: str | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        low_cpu_mem_usage: bool | None = None,
         device: str = "npu",
         rehearse: bool = False,
         properties: Mapping[str, str] | None = None,
@@ -81,11 +87,13 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         NPU's static pipeline on the CPU, for a PC without one. `properties` are OpenVINO's; on an NPU MAX_PROMPT_LEN
         (1024 tokens) and MIN_RESPONSE_LEN (128) too, whose sum is the context.
 
-        `transformers_class`, `export`, `attn_implementation` and `trust_remote_code` are there for programs that give
-        them: attention is the same however it is spelled, the store replaces the export, and no checkpoint's code
-        runs. Raises a leaf of `AipcError`: `DeviceError` when the device is not there, before anything is downloaded.
+        `transformers_class`, `export`, `attn_implementation`, `trust_remote_code`, `torch_dtype`, `dtype` and
+        `low_cpu_mem_usage` are there for programs that give them: attention is the same however it is spelled, the
+        store replaces the export, no checkpoint's code runs, and PyTorch loads no weights. A `dtype` that is int4, int8
+        or float16 of aipc.npu counts as the config's, as in the library before 1.4. Raises a leaf of `AipcError`:
+        `DeviceError` when the device is not there, before anything is downloaded.
         """
-        checked = checked_arguments(config, transformers_class, properties)
+        checked = checked_arguments(config, dtype, transformers_class, properties)
         place = find_place(device, rehearse=rehearse, properties=properties or {})
         with Bars() as bars:
             ready = prepared(model_name_or_path, checked, revision=revision, progress=bars)
@@ -140,6 +148,20 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
             raise UsageError("train()", expected="eval(): these models only generate", found="training mode")
         return super().train(False)
 
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        """Raises `UsageError`."""
+        self._refuse_copy()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Raises `UsageError`: pickle and torch.save ask here."""
+        self._refuse_copy()
+
+    def _refuse_copy(self) -> NoReturn:
+        raise UsageError(
+            "a model on a device cannot be copied or pickled",
+            try_next=f"another load of {self.name_or_path}, which is converted already",
+        )
+
     def _apply(self: Self, fn: Any, recurse: bool = True) -> Self:
         return self  # half(), float() and their like: there are no weights here
 
@@ -153,6 +175,11 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # the state is the cache, and transformers makes none
+
+    def generate(self, *arguments: Any, **keywords: Any) -> Any:  # whatever a version of transformers takes
+        """`GenerationMixin.generate`; a second thread waits for the first, as the model has one state."""
+        with self._in_use:
+            return super().generate(*arguments, **keywords)
 
     def _prepare_generated_length(self, *arguments: Any, **keywords: Any) -> Any:
         generation_config = super()._prepare_generated_length(*arguments, **keywords)
@@ -235,17 +262,18 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
                 "attention_mask", expected=(batch, past_tokens + new_tokens), found=tuple(attention_mask.shape)
             )
         positions = _positions(attention_mask)[:, past_tokens:] if position_ids is None else position_ids
-        past = self._new_cache(batch, attention_mask) if past is None else self._continued(past, attention_mask)
-        self._last_cache = None  # until the step is done: a failed one leaves no cache that could go on
-        logits = self.network.logits(ids, _ints(attention_mask), _ints(positions), past.rows, kept=logits_to_keep)
-        self._last_cache = StateCache(
-            past_tokens + new_tokens, first_rows(batch), has_long_factors=past.has_long_factors
-        )
-        returned = {} if use_cache is False else {_CACHE_NAME: self._last_cache}
+        with self._in_use:
+            past = self._checked_cache(past)  # which a step in another thread may have ended
+            past = self._new_cache(batch, attention_mask) if past is None else self._continued(past, attention_mask)
+            self._last_cache = None  # until the step is done: a failed one leaves no cache that could go on
+            logits = self.network.logits(ids, _ints(attention_mask), _ints(positions), past.rows, kept=logits_to_keep)
+            now = StateCache(past_tokens + new_tokens, first_rows(batch), has_long_factors=past.has_long_factors)
+            self._last_cache = now
+        returned = {} if use_cache is False else {_CACHE_NAME: now}
         return CausalLMOutputWithPast(logits=torch.from_numpy(logits), **returned)
 
     def _checked_cache(self, *given: StateCache | None) -> StateCache | None:
-        past = next((cache for cache in given if cache is not None), None)
+        past = next((cache for cache in given if cache is not None and not _is_new_of_transformers(cache)), None)
         if past is not None and past is not self._last_cache:
             raise UsageError(
                 "past_key_values",
@@ -273,6 +301,11 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         """As the model decides it: by the last position of the longest row."""
         limit = self._rope_switch_tokens
         return limit is not None and int(mask.sum(-1).max()) > limit
+
+
+def _is_new_of_transformers(cache: object) -> bool:
+    """A cache of theirs without a token, which programs hand in for `generate` to fill: none has begun."""
+    return isinstance(cache, Cache) and cache.get_seq_length() == 0
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:

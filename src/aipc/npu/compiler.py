@@ -40,7 +40,7 @@ class CompilerConfig:
 def checked_config(config: object) -> CompilerConfig:
     """Raises `UsageError` for what is no `CompilerConfig`."""
     if not isinstance(config, CompilerConfig):
-        raise UsageError("config", expected="a CompilerConfig of aipc.npu.compiler", found=repr(config))
+        raise UsageError("config", expected="a CompilerConfig of aipc.npu.compiler", found=f"a {type(config).__name__}")
     return config
 
 

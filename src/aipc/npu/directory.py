@@ -8,6 +8,7 @@ from typing import Any
 
 from aipc.errors import UsageError
 from aipc.npu.compiler import CompilerConfig, checked_config
+from aipc.npu.dtypes import Dtype
 from aipc.progress import Progress
 from aipc.quant.recipe import Recipe
 from aipc.ready import ReadyModel, ready_model
@@ -16,13 +17,22 @@ from aipc.store import resolve
 _CLASSES = ("AutoModelForCausalLM", "Phi3ForCausalLM")
 
 
-def checked_arguments(config: object, transformers_class: Any, properties: object) -> CompilerConfig | None:
-    """`config`. Raises `UsageError` for what `from_pretrained` cannot follow."""
+def checked_arguments(
+    config: object, dtype: object, transformers_class: Any, properties: object
+) -> CompilerConfig | None:
+    """`config`, or one of `dtype` where that is of aipc.npu.
+
+    Raises `UsageError` for what `from_pretrained` cannot follow.
+    """
     name = getattr(transformers_class, "__name__", transformers_class)
     if name is not None and name not in _CLASSES:
         raise UsageError("transformers_class", expected=f"None or {' or '.join(_CLASSES)}", found=name)
     if properties is not None and not isinstance(properties, Mapping):
         raise UsageError("properties", expected="a mapping of names to values, all texts", found=repr(properties))
+    if isinstance(dtype, Dtype):
+        if config is not None and checked_config(config).precision is not dtype:
+            raise UsageError("dtype", expected=f"the config's, {checked_config(config).precision}", found=dtype)
+        return CompilerConfig(dtype=dtype)
     return None if config is None else checked_config(config)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from aipc.conversion import write_network
 from aipc.errors import UnsupportedModelError
@@ -26,7 +26,7 @@ def compiled(
     place = find_place(device, rehearse=rehearse, properties=properties)
     with TemporaryDirectory(prefix="aipc-", ignore_cleanup_errors=True) as directory:
         checkpoint, out = Path(directory, "checkpoint"), Path(directory, "model")
-        model.save_pretrained(checkpoint)
+        _save(model, checkpoint)
         out.mkdir()
         architecture = write_network(checkpoint, out, config.precision.recipe)
         return named(NPUModelForCausalLM, type(model).__name__)(
@@ -35,6 +35,16 @@ def compiled(
             copy.deepcopy(model.generation_config),
             rope_switch_tokens=architecture.rope_switch_tokens,
         )
+
+
+def _save(model: Any, directory: Path) -> None:
+    """With transformers' own settings for generation meanwhile, as it refuses to write some that it generates with."""
+    settings = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        model.save_pretrained(directory)
+    finally:
+        model.generation_config = settings
 
 
 def _check_model(model: Any) -> None:
@@ -46,4 +56,11 @@ def _check_model(model: Any) -> None:
             expected=f"a model of transformers for text, of a family from {', '.join(known_model_types())}",
             found=f"model_type {found}" if found else "no model of transformers",
             try_next="AutoModelForCausalLM.from_pretrained on a checkpoint of one of these families",
+        )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise UnsupportedModelError(
+            f"a {type(model).__name__} cannot be compiled",
+            expected="a model whose weights are all in memory",
+            found="some on the device meta, or offloaded",
+            try_next="AutoModelForCausalLM.from_pretrained without device_map",
         )

@@ -112,8 +112,9 @@ class Network:
             self._request = compiled.create_infer_request()
 
     def reset(self) -> None:
-        """Forget all tokens."""
-        self._request.reset_state()
+        """Forget all tokens. Raises `EngineError`."""
+        with _engine_errors(f"{self.device} cannot begin anew"):
+            self._request.reset_state()
 
     def logits(
         self, input_ids: Ints, attention_mask: Ints, position_ids: Ints, beams: Indices, *, kept: int
