@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -185,30 +186,38 @@ def test_odd_sizes_are_refused_by_int4_and_taken_by_int8(tmp_path: Path) -> None
     assert convert(checkpoint, tmp_path / "out", weights="int8").path.is_dir()
 
 
-def test_a_missing_tokenizer_is_noticed_before_the_weights_are_written(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def writes_without_end(*arguments: Any) -> None:
+    """In the place of `write_data`: blocks come until somebody objects."""
+    *_, advance = arguments
+    until_s = time.monotonic() + 60
+    while time.monotonic() < until_s:
+        advance(0)
+        time.sleep(0.01)
+    pytest.fail("all of the weights were written")
+
+
+def test_a_missing_tokenizer_ends_the_writing_of_the_weights(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (checkpoint / "tokenizer.json").unlink()
-    monkeypatch.setattr("aipc.conversion.write_data", lambda *values, **options: pytest.fail("work began"))
+    monkeypatch.setattr("aipc.conversion.write_data", writes_without_end)
     refused(checkpoint, CheckpointError, r"tokenizer\.json is missing")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": {}}', '{"model": {}, "added_tokens": [{}]}'])
-def test_a_broken_tokenizer_is_named_before_the_weights_are_written(
+def test_a_broken_tokenizer_ends_the_writing_of_the_weights(
     checkpoint: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (checkpoint / "tokenizer.json").write_text(text, encoding="utf-8")
-    monkeypatch.setattr("aipc.conversion.write_data", lambda *values, **options: pytest.fail("work began"))
+    monkeypatch.setattr("aipc.conversion.write_data", writes_without_end)
     refused(checkpoint, CheckpointError, r"tokenizer\.json")
 
 
 @pytest.mark.parametrize("key", ["eos_token", "chat_template", "model_max_length"])
-def test_a_broken_config_of_the_tokenizer_is_named_before_the_weights_are_written(
+def test_a_broken_config_of_the_tokenizer_ends_the_writing_of_the_weights(
     checkpoint: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = checkpoint / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), key: [5]}), encoding="utf-8")
-    monkeypatch.setattr("aipc.conversion.write_data", lambda *values, **options: pytest.fail("work began"))
+    monkeypatch.setattr("aipc.conversion.write_data", writes_without_end)
     refused(checkpoint, ConfigError, rf"tokenizer_config\.json: {key}")
 
 

@@ -42,14 +42,14 @@ def test_too_little_room_is_refused_before_any_byte_with_needed_and_free(
 def test_a_disk_that_fills_up_under_the_weights_leaves_nothing(
     tiny_checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after_bytes: int
 ) -> None:
-    real_write = data_file._Output.write
+    real_write = data_file._Writer.write
 
     def write(self: Any, data: bytes | memoryview) -> None:
         if self._position + len(memoryview(data)) > after_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real_write(self, data)
 
-    monkeypatch.setattr(data_file._Output, "write", write)
+    monkeypatch.setattr(data_file._Writer, "write", write)
     with pytest.raises(DiskSpaceError, match="too full"):
         convert(tiny_checkpoint_dir, tmp_path / "out", weights="int8")
     assert left_in(tmp_path) == set()
@@ -115,7 +115,7 @@ def test_the_rerun_on_a_disk_with_room_finishes(
     tiny_checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as full, pytest.raises(DiskSpaceError):
-        full.setattr("aipc.graph.data_file._Output.write", lambda *values: _raise_full())
+        full.setattr("aipc.graph.data_file._Writer.write", lambda *values: _raise_full())
         convert(tiny_checkpoint_dir, tmp_path / "out")
     verify(convert(tiny_checkpoint_dir, tmp_path / "out").path)
 

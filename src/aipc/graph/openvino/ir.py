@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from html import escape
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,8 +128,8 @@ class IrWriter:
         is_decompression: bool = False,
     ) -> list[Port]:
         layer = len(self._layers)
-        shown_name = _quoted(name or f"{kind}_{layer}")
-        data = "".join(f" {key}={_quoted(str(value))}" for key, value in attributes.items())
+        shown_name = quoteattr(name or f"{kind}_{layer}")
+        data = "".join(f" {key}={quoteattr(str(value))}" for key, value in attributes.items())
         text = [f'<layer id="{layer}" name={shown_name} type="{kind}" version="{version}">']
         if data:
             text.append(f"<data{data}/>")
@@ -151,11 +151,11 @@ class IrWriter:
 
     def xml(self, *, name: str, runtime_options: Mapping[str, str], notes: Mapping[str, str]) -> str:
         """The whole document. `notes` are kept under `rt_info/aipc` and change nothing."""
-        options = "".join(f"<{key} value={_quoted(value)}/>" for key, value in runtime_options.items())
-        remarks = "".join(f"<{key} value={_quoted(value)}/>" for key, value in notes.items())
+        options = "".join(f"<{key} value={quoteattr(value)}/>" for key, value in runtime_options.items())
+        remarks = "".join(f"<{key} value={quoteattr(value)}/>" for key, value in notes.items())
         lines = [
             '<?xml version="1.0"?>',
-            f'<net name={_quoted(name)} version="11">',
+            f'<net name={quoteattr(name)} version="11">',
             "<layers>",
             *self._layers,
             "</layers>",
@@ -169,12 +169,7 @@ class IrWriter:
         return "\n".join(lines)
 
 
-def _quoted(text: str) -> str:
-    """As an attribute's value; nothing here has control characters. (xml.sax imports half of the network library.)"""
-    return f'"{escape(text)}"'
-
-
 def _output_port(port: Port, tensor_name: str) -> str:
     precision = _PRECISIONS.get(port.element_type, port.element_type.upper())
-    names = f" names={_quoted(tensor_name)}" if tensor_name else ""
+    names = f" names={quoteattr(tensor_name)}" if tensor_name else ""
     return f'<port id="{port.port}" precision="{precision}"{names}/>'
