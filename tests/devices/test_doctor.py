@@ -473,6 +473,7 @@ def test_a_virtual_machine_says_why_it_has_neither() -> None:
     assert cpu.can_run
     assert cpu.processor is not None
     assert {"AVX-VNNI", "AVX-512 VNNI", "AMX-INT8", "AMX-BF16"} <= set(cpu.processor.instruction_sets_present)
+    assert "without AMX" in str(cpu.generation)  # it says that it is a Rocket Lake, which no machine with AMX is
     assert list(report.absent) == ["GPU", "NPU"]
     assert report.absent["NPU"].reason == "this is a virtual machine, and no NPU is passed through to it"
 

@@ -11,6 +11,7 @@ import re
 from aipc.devices.known import NotAvailable
 
 UNKNOWN = NotAvailable("its numbers are not in aipc's tables")
+MADE_UP = NotAvailable("a virtual machine gave it the numbers of a CPU without AMX, which it has")
 INTEL_MODELS = {  # family 6; the newest, Nova Lake, begins family 18
     0x8C: "Tiger Lake",
     0x8D: "Tiger Lake",
@@ -42,6 +43,7 @@ INTEL_MODELS = {  # family 6; the newest, Nova Lake, begins family 18
     0xCF: "Emerald Rapids",
     0xAD: "Granite Rapids",
 }
+_WITH_AMX = (0x8F, 0xCF, 0xAD)
 # Family, first and last model.
 AMD_MODELS = {
     (0x17, 0x60, 0x6F): "Zen 2 (Renoir)",
@@ -102,10 +104,11 @@ AMD_GPUS = {  # those on a CPU's die
 }
 
 
-def cpu_generation(vendor: str, family: int, model: int) -> str | NotAvailable:
-    """Such as "Meteor Lake"; `vendor` is Intel or AMD."""
+def cpu_generation(vendor: str, family: int, model: int, *, has_amx: bool = False) -> str | NotAvailable:
+    """Such as "Meteor Lake"; `vendor` is Intel or AMD. Virtual machines may give numbers of another CPU."""
     if vendor == "Intel" and family == 6:
-        return INTEL_MODELS.get(model, UNKNOWN)
+        generation = INTEL_MODELS.get(model, UNKNOWN)
+        return MADE_UP if has_amx and generation is not UNKNOWN and model not in _WITH_AMX else generation
     if vendor == "Intel" and family == 18:
         return "Nova Lake" if model in (0x01, 0x03) else UNKNOWN
     ranges = AMD_MODELS.items() if vendor == "AMD" else ()

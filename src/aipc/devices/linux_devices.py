@@ -79,7 +79,9 @@ def _cpu(machine: Machine, memory: DeviceMemory) -> Found:
         kind="CPU",
         vendor=vendor,
         name=processor.name,
-        generation=cpu_generation(str(vendor), family or 0, model or 0),
+        generation=cpu_generation(
+            str(vendor), family or 0, model or 0, has_amx=processor.instruction_sets.get("AMX-INT8") is True
+        ),
         driver=f"Linux {release}" if isinstance(release, str) else release,
         firmware=_microcode(_field(text, "microcode")),
         memory=memory,
