@@ -145,6 +145,7 @@ class Answer:
             peak_memory_bytes=peak_memory_bytes,
             bytes_per_token=model.bytes_per_token(len(self.prompt_ids) + len(self.steps) // 2),
             memory_bandwidth_bytes_per_s=_memory_bandwidth(),
+            device_choice=model.device_choice,
         )
 
     def __enter__(self) -> Answer:

@@ -15,12 +15,13 @@ from aipc.answer import Answer
 from aipc.chat import Chat, Message
 from aipc.devices.known import NotAvailable
 from aipc.engines import Capabilities, LoadOptions, Sampling, Session
-from aipc.engines.choice import chosen_engine, engine_of, target_for, usual_device
+from aipc.engines.choice import engine_of
 from aipc.errors import ContextLengthError, EmptyPromptError, TemplateError, UsageError
+from aipc.placing import Placed, check_required, placed, wanted_place
 from aipc.progress import Progress, silent
 from aipc.prompt import Prompt, checked_messages, checked_stops, checked_text
 from aipc.quant.recipe import Recipe
-from aipc.ready import ReadyModel, ready_model
+from aipc.ready import ReadyModel
 from aipc.store import usual_weights
 from aipc.tokenizer.streaming import StopStrings
 
@@ -32,6 +33,7 @@ def load(
     model: str | Path | None = None,
     *,
     device: str | None = None,
+    require_device: str | None = None,
     engine: str | None = None,
     weights: str | None = None,
     group_size: int | None = None,
@@ -47,13 +49,16 @@ def load(
     "guide" are the embedded model. A checkpoint is converted into the store first, by the recipe that `weights` to
     `all_layers` describe (see `aipc.convert`), for the `engine` "openvino" or "onnx"; None is the one that the model
     was converted for or that alone has the device ("directml", "cuda"), and else OpenVINO. `device` None is the
-    one that an ONNX directory was made for, and else "cpu". `properties` go to OpenVINO. Raises a leaf of `AipcError`.
+    one that an ONNX directory was made for, and else "cpu"; "auto" is chosen as `aipc.automatic` says, and the model's
+    `device_choice` tells why. With `require_device` nothing runs on another device. `properties` go to OpenVINO. Raises
+    a leaf of `AipcError`.
     """
     recipe = chosen_recipe(model, weights, group_size, ratio, symmetric, all_layers)
-    _check_types(device, properties)
-    engine = chosen_engine(engine, device=device, properties=properties or {})
-    ready = ready_model(model, recipe, target_for(engine, device), progress=progress)
-    return load_ready(ready, device=device, engine=engine, properties=properties or {}, progress=progress)
+    for name, value in (("device", device), ("require_device", require_device)):
+        _check_device_type(name, value)
+    _check_properties_type(properties)
+    wanted = wanted_place(device, engine=engine, require_device=require_device, properties=properties or {})
+    return load_placed(placed(model, recipe, wanted, progress=progress), progress=progress)
 
 
 def chosen_recipe(
@@ -70,9 +75,12 @@ def chosen_recipe(
     return Recipe(usual_weights(model) if weights is None else weights, group_size, ratio, symmetric, all_layers)
 
 
-def _check_types(device: object, properties: object) -> None:
+def _check_device_type(name: str, device: object) -> None:
     if not isinstance(device, (str, type(None))):
-        raise UsageError("device", expected="a name, such as 'cpu'", found=device)
+        raise UsageError(name, expected="a name, such as 'cpu'", found=device)
+
+
+def _check_properties_type(properties: object) -> None:
     if properties is None:
         return
     texts = [*properties, *properties.values()] if isinstance(properties, Mapping) else [None]
@@ -80,22 +88,25 @@ def _check_types(device: object, properties: object) -> None:
         raise UsageError("properties", expected="a mapping of names to values, all texts", found=repr(properties))
 
 
-def load_ready(
-    ready: ReadyModel, *, device: str | None, engine: str | None, properties: Mapping[str, str], progress: Progress
-) -> Model:
-    """`load` for a directory that was found and checked."""
+def load_placed(place: Placed, *, progress: Progress) -> Model:
+    """`load` for a directory that was found and checked, and has its place."""
     begun = time.perf_counter()
     progress("load", 0, 0)
+    ready, properties = place.ready, place.wanted.properties
     options = LoadOptions(
         context_tokens=ready.context_tokens, properties=properties, rope_switch_tokens=ready.rope_switch_tokens
     )
-    module = engine_of(ready.path, engine)
+    module = engine_of(ready.path, place.engine)
     module.import_packages()
     with ThreadPoolExecutor(1) as beside:  # what is left of an engine's load needs no interpreter
         chat = beside.submit(_prepared_chat, ready.path)
-        session = module.load(ready.path, device or usual_device(module, ready.path), options)
+        session = module.load(ready.path, place.device_for(module), options)
     try:
-        return Model(ready, chat.result(), session, load_s=time.perf_counter() - begun, properties=properties)
+        check_required(session, place.wanted.required)
+        load_s = time.perf_counter() - begun
+        return Model(
+            ready, chat.result(), session, load_s=load_s, properties=properties, device_choice=place.device_choice
+        )
     except BaseException:
         session.close()
         raise
@@ -111,7 +122,8 @@ def _prepared_chat(path: Path) -> Chat:
 class Model:
     """A model on a device, with its tokenizer and chat template. A context manager.
 
-    One answer at a time: a new one closes the one before it. `properties` are those that the session was loaded with.
+    One answer at a time: a new one closes the one before it. `properties` are those that the session was loaded with;
+    `device_choice` is why "auto" took its device, None where it was named.
     """
 
     def __init__(
@@ -122,12 +134,14 @@ class Model:
         *,
         load_s: float,
         properties: Mapping[str, str] | None = None,
+        device_choice: str | None = None,
     ) -> None:
         self.ready = ready
         self.chat = chat
         self.session = session
         self.load_s = load_s
-        self._properties = properties or {}
+        self.properties = properties or {}
+        self.device_choice = device_choice
         self._former: weakref.ref[Answer] | None = None  # weak: one that is given up frees the engine at once
         self._exchange = Lock()
 
@@ -251,11 +265,11 @@ class Model:
     def _kv_cache_bytes_per_element(self) -> int | NotAvailable:
         if self.capabilities.kv_element_bytes is not None:
             return self.capabilities.kv_element_bytes
-        precision = self._properties.get("KV_CACHE_PRECISION")
+        precision = self.properties.get("KV_CACHE_PRECISION")
         if precision is not None:
             unknown = NotAvailable(f"the size of a KV cache of {precision} is not known")
             return KV_CACHE_BYTES_PER_ELEMENT.get(precision.upper(), unknown)
-        if self.session.device != "CPU" or "EXECUTION_MODE_HINT" in self._properties:
+        if self.session.device != "CPU" or "EXECUTION_MODE_HINT" in self.properties:
             return NotAvailable("OpenVINO does not say in which precision it keeps the KV cache")
         return KV_CACHE_BYTES_PER_ELEMENT["U8"]  # OpenVINO's default on a CPU
 

@@ -16,7 +16,7 @@ from terminal import Terminal
 from aipc.cli import display as display_module
 from aipc.cli.display import Display
 
-STAGES = ("guide", "download", "quantise", "tokenizer", "verify", "check", "load", "first token", "warm-up")
+STAGES = ("guide", "download", "quantise", "tokenizer", "verify", "check", "devices", "load", "first token", "warm-up")
 needs_a_terminal = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
 
 

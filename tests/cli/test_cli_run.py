@@ -198,8 +198,14 @@ def test_a_hub_id_without_a_network_is_a_failure_with_a_next_step(aipc: Aipc, mo
     assert result.err.splitlines()[-1].startswith("try: ")
 
 
-def test_an_unknown_device_is_a_failure_that_names_what_is_there(aipc: Aipc, tiny_model_dir: Path) -> None:
-    result = aipc("run", "-m", tiny_model_dir, "--device", "tpu", "Hi")
+def test_an_unknown_device_is_wrong_usage_that_names_the_nearest(aipc: Aipc, tiny_model_dir: Path) -> None:
+    result = aipc("run", "-m", tiny_model_dir, "--device", "gpuu", "Hi")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines()[-1] == "try: --device gpu"
+
+
+def test_a_device_that_is_not_there_is_a_failure_that_names_what_is(aipc: Aipc, tiny_model_dir: Path) -> None:
+    result = aipc("run", "-m", tiny_model_dir, "--device", "gpu.7", "Hi")
     assert (result.code, result.out) == (1, "")
     assert "CPU" in result.err
 

@@ -82,6 +82,7 @@ def test_json_has_null_for_what_is_not_available_and_never_zero() -> None:
         "time_per_output_token_ms_p5",
         "time_per_output_token_ms_p95",
         "bandwidth_share",
+        "device_choice",
     }
     assert fields["device"] == "CPU"
 

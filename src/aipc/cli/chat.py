@@ -25,15 +25,15 @@ from aipc.cli.parsing import (
     add_model_arguments,
     add_sampling_arguments,
     chosen_recipe_of,
-    properties_of,
     sampling_of,
+    wanted_place_of,
 )
-from aipc.cli.show import note_statistics, show
-from aipc.engines.choice import chosen_engine, target_for
+from aipc.cli.show import note_choice, note_statistics, show
 from aipc.errors import AipcError, ContextLengthError, TemplateError
-from aipc.model import Model, load_ready
+from aipc.measuring import remember
+from aipc.model import Model, load_placed
+from aipc.placing import placed
 from aipc.quoting import quoted
-from aipc.ready import ready_model
 
 HELP = "Ctrl-C stops an answer, twice leaves · /clear forgets the conversation · /exit or Ctrl-D leaves"
 _COMMAND = re.compile(r"/[a-z]*")  # and not a path such as /etc/passwd
@@ -47,16 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    recipe, properties = chosen_recipe_of(arguments), properties_of(arguments)
-    device = arguments.device
-    engine = chosen_engine(arguments.engine, device=device, properties=properties)
+    recipe, wanted = chosen_recipe_of(arguments), wanted_place_of(arguments)
     with Display(quiet=arguments.quiet) as display:
-        ready = ready_model(arguments.model, recipe, target_for(engine, device), progress=display)
-        with load_ready(ready, device=device, engine=engine, properties=properties, progress=display) as model:
+        place = placed(arguments.model, recipe, wanted, progress=display)
+        note_choice(place, display)
+        with load_placed(place, progress=display) as model:
             display.end()
             if not model.chat.has_template:
                 raise TemplateError(
-                    f"{model.name} has no chat template", try_next=f"aipc run -m {quoted(ready.path)} TEXT"
+                    f"{model.name} has no chat template", try_next=f"aipc run -m {quoted(place.ready.path)} TEXT"
                 )
             display.note(f"{model.name} on {model.session.device} ({model.session.device_name})\n{HELP}\n")
             with _warming_up(model, display):
@@ -151,5 +150,6 @@ class Conversation:
             # A stopped answer stays: the person saw it, and the next message may refer to it.
             if answer.text and answer.finish_reason != "error":
                 self.messages += [message, Message("assistant", answer.text)]
+        remember(self._model, answer)
         note_statistics(answer, self._display)
         self._display.note("")

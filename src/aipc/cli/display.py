@@ -23,6 +23,7 @@ _STAGES = {
     "tokenizer": ("converting the tokenizer", "converted the tokenizer"),
     "verify": ("verifying what was written", "verified what was written"),
     "check": ("checking the model's files", "checked the model's files"),
+    "devices": ("examining this PC", "examined this PC"),
     "load": ("loading the model", "loaded the model"),
     "first token": ("reading the prompt", "read the prompt"),
     "warm-up": ("waiting for the first inference to end", "waited for the first inference to end"),

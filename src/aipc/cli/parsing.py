@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aipc.errors import UsageError
 from aipc.quant.recipe import WEIGHT_FORMATS, Recipe
 from aipc.store import usual_weights
 from aipc.targets import FORMATS
+
+if TYPE_CHECKING:
+    from aipc.placing import Wanted
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +72,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         metavar="DEVICE",
-        help="cpu, gpu, gpu.1, npu; of onnx: directml, directml.1, cuda (cpu, or what MODEL was made for)",
+        help="cpu, gpu, gpu.1, npu; of onnx: directml, directml.1, cuda; auto: the fastest that this PC has measured, "
+        "else by a rule, and says why (without it: cpu, or what MODEL was made for)",
+    )
+    parser.add_argument(
+        "--require-device",
+        metavar="DEVICE",
+        help="fail rather than run on another one; gpu is any GPU. Without --device it is the device",
     )
     parser.add_argument(
         "--engine", metavar="ENGINE", help=f"{' or '.join(FORMATS)} (what MODEL was converted for, or has the device)"
@@ -110,6 +119,18 @@ def sampling_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "seed": arguments.seed,
         "stop": arguments.stop,
     }
+
+
+def wanted_place_of(arguments: argparse.Namespace) -> Wanted:
+    """--device and what belongs to it. Raises as `aipc.placing.wanted_place`."""
+    from aipc.placing import wanted_place
+
+    return wanted_place(
+        arguments.device,
+        engine=arguments.engine,
+        require_device=arguments.require_device,
+        properties=properties_of(arguments),
+    )
 
 
 def properties_of(arguments: argparse.Namespace) -> dict[str, str]:

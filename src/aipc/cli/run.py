@@ -23,15 +23,15 @@ from aipc.cli.parsing import (
     add_model_arguments,
     add_sampling_arguments,
     chosen_recipe_of,
-    properties_of,
     sampling_of,
+    wanted_place_of,
 )
-from aipc.cli.show import note_statistics, show
+from aipc.cli.show import note_choice, note_statistics, show
 from aipc.cli.streams import piped_text
-from aipc.engines.choice import chosen_engine, target_for
 from aipc.errors import EmptyPromptError, UsageError
-from aipc.model import Model, load_ready
-from aipc.ready import ready_model
+from aipc.measuring import remember
+from aipc.model import Model, load_placed
+from aipc.placing import placed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,16 +45,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    recipe, properties = chosen_recipe_of(arguments), properties_of(arguments)
-    device = arguments.device
-    engine = chosen_engine(arguments.engine, device=device, properties=properties)
+    recipe, wanted = chosen_recipe_of(arguments), wanted_place_of(arguments)
     prompt = _prompt(arguments.prompt)
     with Display(quiet=arguments.quiet) as display:
-        ready = ready_model(arguments.model, recipe, target_for(engine, device), progress=display)
-        with load_ready(ready, device=device, engine=engine, properties=properties, progress=display) as model:
+        place = placed(arguments.model, recipe, wanted, progress=display)
+        note_choice(place, display)
+        with load_placed(place, progress=display) as model:
             display.end()
             answer = _start(model, prompt, arguments)
             show(answer, display, visible=not arguments.json)
+            remember(model, answer)
             if arguments.json:
                 print(json.dumps({"model": model.name, **_as_json(answer)}))
             else:

@@ -6,6 +6,7 @@ from itertools import chain
 
 from aipc.answer import Answer
 from aipc.cli.display import Display
+from aipc.placing import Placed
 
 
 def show(answer: Answer, display: Display, *, visible: bool = True) -> None:
@@ -24,6 +25,13 @@ def show(answer: Answer, display: Display, *, visible: bool = True) -> None:
     finally:
         if visible and not answer.text.endswith("\n") and (has_ended or answer.text):
             print(flush=True)
+
+
+def note_choice(place: Placed, display: Display) -> None:
+    """What `--device auto` took, and why."""
+    display.end()
+    if place.device_choice is not None:
+        display.note(f"auto: {place.device_choice}")
 
 
 def note_statistics(answer: Answer, display: Display) -> None:

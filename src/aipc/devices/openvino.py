@@ -40,15 +40,16 @@ def _device(core: Any, device: str) -> RuntimeDevice:
         id=device,
         name=name if isinstance(name, NotAvailable) else str(name),
         capabilities=capabilities if isinstance(capabilities, NotAvailable) else tuple(map(str, capabilities)),
-        driver_version=_driver_version(core, device),
+        driver_version=driver_of(device, core),
     )
 
 
-def _driver_version(core: Any, device: str) -> str | NotAvailable:
+def driver_of(device: str, core: Any = None) -> str | NotAvailable:
+    """The version of a GPU's or an NPU's driver, as `core` tells it, a new `openvino.Core` by default."""
     kind = device.partition(".")[0]
     if kind not in DRIVER_PROPERTIES:
         return NotAvailable(f"OpenVINO offers no driver version of a {kind}")
-    version = _property(core, device, DRIVER_PROPERTIES[kind])
+    version = _property(core or import_openvino().Core(), device, DRIVER_PROPERTIES[kind])
     return version if isinstance(version, NotAvailable) else str(version)
 
 

@@ -106,6 +106,11 @@ class Session(Protocol):
     ) -> None: ...
 
 
+def is_rehearsal(session: Session) -> bool:
+    """Whether another device stands in for the one that the session names, as the CPU does for an NPU."""
+    return bool(getattr(session, "rehearsal", False)) or session.device_name.startswith("rehearsal ")
+
+
 class Engine(Protocol):
     """What every module in this folder offers."""
 

@@ -6,26 +6,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+from aipc.engines.device_names import AUTO, ONNX_ALONE, checked_device
 from aipc.engines.onnx_device import found_device, kind_of
 from aipc.errors import EngineError, UsageError
 from aipc.onnx_import import import_genai
 from aipc.store.manifest import source_of
-from aipc.targets import FORMATS, ONNX_DEVICES, Target, target_of
+from aipc.targets import FORMATS, Target, target_of
 
 USUAL_DEVICE = "cpu"
-_ONNX_ALONE = tuple(device for device in ONNX_DEVICES if device != "cpu")
 
 
 def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping[str, str]) -> str | None:
     """The engine that `engine` and `device` ask for, None where they leave it to the model.
 
     Raises `UsageError` for an unknown one, or when engine, device and properties contradict each other; for the ONNX
-    engine, whose conversion would else come first, `MissingPackageError` and `DeviceError` as its `load` does.
+    engine on a device that was named, whose conversion would else come first, `MissingPackageError` and `DeviceError`
+    as its `load` does.
     """
     if engine is not None and engine not in FORMATS:
         raise UsageError(f"--engine {engine}", expected=" or ".join(FORMATS), found=repr(engine))
-    device = USUAL_DEVICE if device is None else device
-    if device.partition(".")[0].lower() in _ONNX_ALONE:
+    device = USUAL_DEVICE if device is None else checked_device(device)
+    if device.partition(".")[0].lower() in ONNX_ALONE:
         if engine == "openvino":
             raise UsageError(
                 f"--engine openvino with --device {device}",
@@ -36,7 +37,8 @@ def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping
     if engine == "onnx":
         if properties:
             raise UsageError("--ov-config", expected="the openvino engine", found="the onnx engine")
-        found_device(import_genai(kind_of(device)), device)
+        if device != AUTO:
+            found_device(import_genai(kind_of(device)), device)
     return engine
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from aipc.errors import DeviceError, UsageError
+from aipc.errors import UsageError
 from aipc.openvino_import import first_useful_line
 
 # Properties of the runtime and of the pipelines, which no device lists as its own.
@@ -28,12 +28,9 @@ def found_device(core: Any, device: str, properties: Mapping[str, str]) -> str:
     is_there = wanted in available or any(name.startswith(f"{wanted}.") for name in available)
     if is_there or (wanted == "NPU" and NPU_REHEARSAL in properties):
         return wanted
-    raise DeviceError(
-        f"device {device!r} is not there",
-        expected=f"one that OpenVINO sees here ({', '.join(available) or 'none'})",
-        found=_why_not(core, wanted),
-        try_next="aipc devices",
-    )
+    from aipc.engines.openvino_absent import absent_device  # the doctor, whom nobody needs who has the device
+
+    raise absent_device(device, available, _why_not(core, wanted))
 
 
 def _why_not(core: Any, device: str) -> str | None:

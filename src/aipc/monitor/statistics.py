@@ -30,7 +30,8 @@ class Statistics:
     `prefill_tokens_per_s` is the prompt's tokens by the time to the first token: tokens that a prefix cache saved
     count as done. `decode_tokens_per_s` is of the tokens after the first one. `bytes_per_token` is what decoding one
     token reads (weights and KV cache), and `bandwidth_share` the share of `memory_bandwidth_bytes_per_s` that it makes;
-    that bandwidth is the CPU's, so other devices have no share.
+    that bandwidth is the CPU's, so other devices have no share. `device_choice` is why `--device auto` took the device,
+    None where it was named.
     """
 
     engine: str
@@ -47,6 +48,7 @@ class Statistics:
     bytes_per_token: int | NotAvailable
     memory_bandwidth_bytes_per_s: float | NotAvailable
     bandwidth_share: float | NotAvailable
+    device_choice: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """The fields, for `json.dumps`; the token times in three keys of their own, null for what is not available."""
@@ -98,6 +100,7 @@ def from_steps(
     peak_memory_bytes: int | NotAvailable,
     bytes_per_token: int | NotAvailable,
     memory_bandwidth_bytes_per_s: float | NotAvailable,
+    device_choice: str | None = None,
 ) -> Statistics:
     """The statistics of an answer whose request was made at `started_s` by `time.perf_counter()`."""
     first_s = steps[0].time_s - started_s if steps else NO_TOKEN
@@ -112,7 +115,7 @@ def from_steps(
         time_to_first_token_s=first_s,
         prefill_tokens_per_s=_quotient(prompt_tokens, first_s),
         decode_tokens_per_s=decode,
-        time_per_output_token_ms=_token_times(steps),
+        time_per_output_token_ms=token_times_ms(steps),
         peak_memory_bytes=peak_memory_bytes,
         bytes_per_token=bytes_per_token,
         memory_bandwidth_bytes_per_s=memory_bandwidth_bytes_per_s,
@@ -121,6 +124,7 @@ def from_steps(
             if session.device == "CPU"
             else NOT_THE_CPU
         ),
+        device_choice=device_choice,
     )
 
 
@@ -136,7 +140,8 @@ def _quotient(count: float, seconds: float | NotAvailable) -> float | NotAvailab
     return count / seconds if seconds > 0 else NotAvailable("the clock did not advance")
 
 
-def _token_times(steps: Sequence[Step]) -> Spread | NotAvailable:
+def token_times_ms(steps: Sequence[Step]) -> Spread | NotAvailable:
+    """The times from each token to the next."""
     if len(steps) < 2:
         return TOO_FEW
     times_ms = sorted((after.time_s - before.time_s) * 1e3 for before, after in pairwise(steps))

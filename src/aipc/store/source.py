@@ -44,6 +44,10 @@ class Source:
     path: Path | None = None
     revision: str | None = None
 
+    @property
+    def is_to_be_converted(self) -> bool:
+        return self.kind not in ("converted", "stored")
+
 
 def resolve(model: str | Path | None, root: Path | None = None) -> Source:
     """Decide what `model` is; None is the embedded model. Looks at the disk only, never at the network.

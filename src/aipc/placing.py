@@ -1,0 +1,109 @@
+"""Where a model runs: what was asked for, and the directory, engine and device that it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from aipc.engines import Session, is_rehearsal
+from aipc.engines.choice import chosen_engine, target_for, usual_device
+from aipc.engines.device_names import AUTO, checked_device, checked_required, fulfils, kind_of
+from aipc.errors import DeviceError
+from aipc.progress import Progress
+from aipc.quant.recipe import Recipe
+from aipc.ready import ReadyModel, ready_model
+from aipc.store import resolve
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for; None leaves it open. Nothing may run but on the device `required`."""
+
+    device: str | None
+    engine: str | None
+    required: str | None
+    properties: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A directory that can be loaded, and where. `device_choice` is why `--device auto` took the device."""
+
+    ready: ReadyModel
+    wanted: Wanted
+    device: str | None
+    engine: str | None
+    device_choice: str | None = None
+
+    def device_for(self, module: ModuleType) -> str:
+        """The device, where none was named the usual one of the directory or else the required one."""
+        if self.device is not None:
+            return self.device
+        usual, required = usual_device(module, self.ready.path), self.wanted.required
+        return usual if required is None or fulfils(usual, required) else required
+
+
+def wanted_place(
+    device: str | None, *, engine: str | None, require_device: str | None, properties: Mapping[str, str]
+) -> Wanted:
+    """The arguments of `aipc.load`, compared with each other before any work. Raises as `chosen_engine`."""
+    device = None if device is None else checked_device(device)
+    if require_device is not None:
+        require_device = checked_required(require_device, device)
+    engine = chosen_engine(engine, device=device or require_device, properties=properties)
+    return Wanted(device, engine, require_device, properties)
+
+
+def placed(model: str | Path | None, recipe: Recipe | None, wanted: Wanted, *, progress: Progress) -> Placed:
+    """Find MODEL as `ready_model` does, and its device. Raises a leaf of `AipcError`."""
+    if wanted.device == AUTO:
+        return _placed_by_itself(model, recipe, wanted, progress)
+    device = wanted.device or wanted.required
+    if wanted.engine != "onnx" and device is not None and resolve(model).is_to_be_converted:
+        _check_there(device, wanted.properties)
+    ready = ready_model(model, recipe, target_for(wanted.engine, device), progress=progress)
+    return Placed(ready, wanted, wanted.device, wanted.engine)
+
+
+def _check_there(device: str, properties: Mapping[str, str]) -> None:
+    """Before gigabytes are downloaded and converted for a GPU or an NPU that OpenVINO does not see."""
+    if kind_of(device) in ("gpu", "npu"):
+        from aipc.engines.openvino_device import found_device
+        from aipc.openvino_import import import_openvino
+
+        found_device(import_openvino().Core(), device, properties)
+
+
+def _placed_by_itself(model: str | Path | None, recipe: Recipe | None, wanted: Wanted, progress: Progress) -> Placed:
+    from aipc.automatic import candidates, pick
+    from aipc.devices.doctor import examine
+
+    progress("devices", 0, 0)
+    report = examine()
+    possible = candidates(report, "openvino" if wanted.properties else wanted.engine)
+    first = possible[0]
+    ready = ready_model(model, recipe, target_for(first.engine, first.name), progress=progress)
+    picked = pick(report, possible, ready)
+    if wanted.required is not None and not fulfils(picked.device, wanted.required):
+        raise DeviceError(
+            f"--device auto takes {picked.device}",
+            expected=f"--require-device {wanted.required}",
+            found=picked.why,
+            try_next=f"--device {wanted.required}",
+        )
+    engine = chosen_engine(picked.engine, device=picked.device, properties=wanted.properties)
+    return Placed(ready, wanted, picked.device, engine, picked.why)
+
+
+def check_required(session: Session, required: str | None) -> None:
+    """Raise `DeviceError` when `session` runs elsewhere, or is a rehearsal, which is no run on the device it names."""
+    if required is None or (fulfils(session.device, required) and not is_rehearsal(session)):
+        return
+    raise DeviceError(
+        "another device would run",
+        expected=f"--require-device {required}",
+        found=f"{session.device} ({session.device_name})",
+        try_next=f"aipc devices {required.lower()}" if kind_of(required) in ("cpu", "gpu", "npu") else "aipc devices",
+    )

@@ -1,0 +1,60 @@
+"""What a checkpoint is converted to, and where it runs, when the device is auto's to choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from onnx_models import FakeGenai
+from recorded_machine import RecordedMachine
+
+from aipc.devices import doctor
+from aipc.engines import choice, onnx, onnx_device, openvino
+from aipc.errors import DeviceError
+from aipc.placing import Placed, placed, wanted_place
+from aipc.progress import silent
+
+pytest.importorskip("onnx", reason='onnx is missing: pip install ".[onnx]"')
+
+
+def place(machine: str, model: Path, monkeypatch: pytest.MonkeyPatch, engine: str | None = None) -> Placed:
+    """`--device auto` on a recorded PC, whose packages have every provider."""
+    monkeypatch.setattr(doctor, "ThisPc", lambda: RecordedMachine(machine))
+    monkeypatch.setattr(choice, "import_genai", lambda *_: FakeGenai(dml=True, cuda=True))
+    for kind in ("directml", "cuda"):
+        monkeypatch.setitem(onnx_device.ADAPTERS, kind, lambda: ["an adapter", "another"])
+    wanted = wanted_place("auto", engine=engine, require_device=None, properties={})
+    return placed(model, None, wanted, progress=silent)
+
+
+@pytest.mark.parametrize(
+    ("machine", "engine", "device", "file"),
+    [
+        ("meteor-lake-linux", "openvino", "gpu", openvino.MODEL_FILE),
+        ("nvidia-linux", "onnx", "cuda.0", onnx.MODEL_FILE),
+        ("meteor-lake-windows", "onnx", "directml.0", onnx.MODEL_FILE),
+        ("snapdragon-x-windows", "onnx", "cpu", onnx.MODEL_FILE),
+        ("xeon-vm-linux", "openvino", "cpu", openvino.MODEL_FILE),
+    ],
+)
+def test_a_checkpoint_is_converted_for_the_first_device_of_the_rule(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint_dir: Path, machine: str, engine: str, device: str, file: str
+) -> None:
+    found = place(machine, tiny_checkpoint_dir, monkeypatch)
+    assert (found.engine, found.device) == (engine, device)
+    assert (found.ready.path / file).is_file()
+    assert found.device_choice is not None and f" by {engine}: " in found.device_choice
+
+
+def test_an_engine_that_was_named_is_kept(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint_dir: Path) -> None:
+    found = place("meteor-lake-windows", tiny_checkpoint_dir, monkeypatch, engine="openvino")
+    assert (found.engine, found.device) == ("openvino", "gpu.0")
+
+
+def test_a_directory_for_one_device_runs_there_or_nowhere(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint_dir: Path
+) -> None:
+    directml = place("meteor-lake-windows", tiny_checkpoint_dir, monkeypatch).ready.path
+    assert place("meteor-lake-windows", directml, monkeypatch).device == "directml.0"
+    with pytest.raises(DeviceError, match=r"the model was made for directml(.|\n)*try: aipc convert .*--to openvino"):
+        place("xeon-vm-linux", directml, monkeypatch)
