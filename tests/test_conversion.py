@@ -69,7 +69,8 @@ def test_small_blocks_and_side_files_on_disk_give_the_same_bytes(
     # 160 columns are 5 groups of 32, so that a block of one row would end within a byte of zero points.
     checkpoint = write_checkpoint(tmp_path / "checkpoint", hidden_size=160, vocab_size=511, intermediate_size=96)
     whole = convert(checkpoint, tmp_path / "whole", **recipe).manifest.files["openvino_model.bin"]
-    monkeypatch.setattr("aipc.graph.data_file.BLOCK_ELEMENTS", 500)
+    for name in ("BLOCK_ELEMENTS", "_NUMPY_BLOCK_ELEMENTS"):
+        monkeypatch.setattr(f"aipc.graph.data_file.{name}", 500)
     monkeypatch.setattr("aipc.graph.data_file._KEPT_BYTES", 64)
     small = convert(checkpoint, tmp_path / "small", **recipe)
     assert small.manifest.files["openvino_model.bin"] == whole

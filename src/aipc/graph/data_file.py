@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from aipc.checkpoint import Checkpoint
 from aipc.errors import WeightError
 from aipc.graph import Weight
-from aipc.quant import Packed, Scheme, Scratch
+from aipc.quant import Packed, Scheme, Scratch, compiled
 
 # Large blocks let threads wait less often for the interpreter's lock (measured with two), but each thread holds one.
 BLOCK_ELEMENTS = 1536 * 1024
-_ELEMENTS_IN_ALL_BLOCKS = 2 * BLOCK_ELEMENTS
+_NUMPY_BLOCK_ELEMENTS = 768 * 1024  # numpy needs ten bytes beside each weight, compiled code none
+_BLOCKS = 2  # of full size; with more threads there are more blocks, and smaller ones
 # Scales and zero points are kept in memory up to this: those of every weight but an embedding in small groups.
 _KEPT_BYTES = 4 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
@@ -118,7 +119,8 @@ def write_data(
     quantised or its file got shorter, and OSError when the disk is full.
     """
     output = _Writer(file)
-    block_elements = min(BLOCK_ELEMENTS, _ELEMENTS_IN_ALL_BLOCKS // threads)
+    largest = BLOCK_ELEMENTS if compiled.kernel else _NUMPY_BLOCK_ELEMENTS
+    block_elements = min(largest, _BLOCKS * largest // threads)
     weights = [region for region in regions if not isinstance(region, (Literal, Computed))]
     blocks = [block for region in weights for block in _blocks(region, block_elements)]
     with closing(_packed_in_order(checkpoint, blocks, threads)) as packed_blocks:
