@@ -12,15 +12,17 @@ from threading import Lock
 from types import TracebackType
 
 from aipc.answer import Answer
-from aipc.chat import Chat, Message
+from aipc.chat import Chat
 from aipc.devices.known import NotAvailable
 from aipc.engines import Capabilities, LoadOptions, Sampling, Session
 from aipc.engines.choice import chosen_engine, engine_of, target_for, usual_device
-from aipc.errors import ContextLengthError, EmptyPromptError, TemplateError, UsageError
-from aipc.progress import Progress, silent
-from aipc.prompt import Prompt, checked_messages, checked_stops, checked_text
+from aipc.engines.openvino_rehearsal import with_rehearsal
+from aipc.errors import ContextLengthError, TemplateError, UsageError
+from aipc.progress import Note, Progress, silent, unsaid
+from aipc.prompt import Prompt, checked_stops, prompt_ids
 from aipc.quant.recipe import Recipe
 from aipc.ready import ReadyModel, ready_model
+from aipc.static_device import Need, prepare_static
 from aipc.store import usual_weights
 from aipc.tokenizer.streaming import StopStrings
 
@@ -39,7 +41,9 @@ def load(
     symmetric: bool | None = None,
     all_layers: bool = False,
     properties: Mapping[str, str] | None = None,
+    rehearse: bool = False,
     progress: Progress = silent,
+    note: Note = unsaid,
 ) -> Model:
     """Load a model on a device.
 
@@ -47,13 +51,19 @@ def load(
     "guide" are the embedded model. A checkpoint is converted into the store first, by the recipe that `weights` to
     `all_layers` describe (see `aipc.convert`), for the `engine` "openvino" or "onnx"; None is the one that the model
     was converted for or that alone has the device ("directml", "cuda"), and else OpenVINO. `device` None is the
-    one that an ONNX directory was made for, and else "cpu". `properties` go to OpenVINO. Raises a leaf of `AipcError`.
+    one that an ONNX directory was made for, and else "cpu". `properties` go to OpenVINO.
+
+    On an NPU the lengths are fixed here: the model's context as far as memory allows, or the properties MAX_PROMPT_LEN
+    and MIN_RESPONSE_LEN. `rehearse` runs the NPU's pipeline on the CPU, for a PC without one, and says so in every
+    result. What the NPU's compiler makes is kept in the store. `note` is called with what a person should know, such
+    as why it is compiled again. Raises a leaf of `AipcError`.
     """
     recipe = chosen_recipe(model, weights, group_size, ratio, symmetric, all_layers)
     _check_types(device, properties)
-    engine = chosen_engine(engine, device=device, properties=properties or {})
+    properties = with_rehearsal(properties or {}, device, rehearse=rehearse)
+    engine = chosen_engine(engine, device=device, properties=properties)
     ready = ready_model(model, recipe, target_for(engine, device), progress=progress)
-    return load_ready(ready, device=device, engine=engine, properties=properties or {}, progress=progress)
+    return load_ready(ready, device=device, engine=engine, properties=properties, progress=progress, note=note)
 
 
 def chosen_recipe(
@@ -81,19 +91,37 @@ def _check_types(device: object, properties: object) -> None:
 
 
 def load_ready(
-    ready: ReadyModel, *, device: str | None, engine: str | None, properties: Mapping[str, str], progress: Progress
+    ready: ReadyModel,
+    *,
+    device: str | None,
+    engine: str | None,
+    properties: Mapping[str, str],
+    progress: Progress,
+    note: Note = unsaid,
+    need: Need | None = None,
 ) -> Model:
-    """`load` for a directory that was found and checked."""
+    """`load` for a directory that was found and checked.
+
+    `need` tells how long the only request will be, for a device whose lengths are fixed here; None is a conversation.
+    """
     begun = time.perf_counter()
     progress("load", 0, 0)
-    options = LoadOptions(
-        context_tokens=ready.context_tokens, properties=properties, rope_switch_tokens=ready.rope_switch_tokens
-    )
     module = engine_of(ready.path, engine)
     module.import_packages()
+    device = device or usual_device(module, ready.path)
     with ThreadPoolExecutor(1) as beside:  # what is left of an engine's load needs no interpreter
         chat = beside.submit(_prepared_chat, ready.path)
-        session = module.load(ready.path, device or usual_device(module, ready.path), options)
+        if module.name == "openvino" and device.upper() == "NPU":
+            properties = prepare_static(ready, chat.result(), need, properties)
+        options = LoadOptions(
+            context_tokens=ready.context_tokens,
+            properties=properties,
+            rope_switch_tokens=ready.rope_switch_tokens,
+            keeps_compiled=True,
+            progress=progress,
+            note=note,
+        )
+        session = module.load(ready.path, device, options)
     try:
         return Model(ready, chat.result(), session, load_s=time.perf_counter() - begun, properties=properties)
     except BaseException:
@@ -216,15 +244,7 @@ class Model:
 
     def prompt_ids(self, prompt: Prompt, *, raw: bool = False) -> list[int]:
         """The token ids that the model is given. Raises as `stream` does."""
-        if not isinstance(prompt, str):
-            if raw:
-                raise UsageError("raw continues one text", expected="a string", found="a conversation")
-            return self.chat.prompt_ids(checked_messages(prompt))
-        if not prompt.strip():
-            raise EmptyPromptError("the prompt is empty", try_next='aipc run "Can you introduce yourself?"')
-        if raw or not self.chat.has_template:
-            return self.chat.tokenizer.encode(checked_text(prompt, "the prompt"))
-        return self.chat.prompt_ids([Message("user", checked_text(prompt, "the prompt"))])
+        return prompt_ids(self.chat, prompt, raw=raw)
 
     def _checked_max_tokens(self, prompt_tokens: int, max_tokens: int | None) -> int:
         room = self.capabilities.context_tokens - prompt_tokens

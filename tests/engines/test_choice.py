@@ -10,6 +10,7 @@ from onnx_models import FakeGenai
 
 from aipc.engines import choice, fake, onnx, onnx_device, openvino
 from aipc.engines.choice import chosen_engine, engine_of, target_for
+from aipc.engines.openvino_rehearsal import REHEARSAL
 from aipc.errors import DeviceError, EngineError, UsageError
 from aipc.quant.recipe import Recipe
 
@@ -25,7 +26,6 @@ def _other_pc(monkeypatch: pytest.MonkeyPatch) -> None:
     ("engine", "device", "expected"),
     [
         (None, "cpu", None),
-        (None, "NPU", None),
         (None, "directml", "onnx"),
         (None, "DirectML.0", "onnx"),
         (None, "cuda", "onnx"),
@@ -36,6 +36,12 @@ def _other_pc(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_device_that_one_engine_has_chooses_it(engine: str | None, device: str, expected: str | None) -> None:
     assert chosen_engine(engine, device=device, properties={}) == expected
+
+
+def test_an_npu_is_found_or_rehearsed_before_any_work() -> None:
+    assert chosen_engine(None, device="NPU", properties=REHEARSAL) is None
+    with pytest.raises(DeviceError, match=r"(?s)'NPU' is not there.*aipc devices npu.*--rehearse"):
+        chosen_engine(None, device="NPU", properties={})
 
 
 def test_contradictions_are_wrong_usage_before_any_work() -> None:

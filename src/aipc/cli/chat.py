@@ -52,7 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     engine = chosen_engine(arguments.engine, device=device, properties=properties)
     with Display(quiet=arguments.quiet) as display:
         ready = ready_model(arguments.model, recipe, target_for(engine, device), progress=display)
-        with load_ready(ready, device=device, engine=engine, properties=properties, progress=display) as model:
+        with load_ready(
+            ready, device=device, engine=engine, properties=properties, progress=display, note=display.note
+        ) as model:
             display.end()
             if not model.chat.has_template:
                 raise TemplateError(

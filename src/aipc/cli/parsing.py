@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from aipc.engines.openvino_rehearsal import with_rehearsal
 from aipc.errors import UsageError
 from aipc.quant.recipe import WEIGHT_FORMATS, Recipe
 from aipc.store import usual_weights
@@ -72,6 +73,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="cpu, gpu, gpu.1, npu; of onnx: directml, directml.1, cuda (cpu, or what MODEL was made for)",
     )
     parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="with --device npu: the NPU's pipeline on the CPU, for a PC without an NPU",
+    )
+    parser.add_argument(
         "--engine", metavar="ENGINE", help=f"{' or '.join(FORMATS)} (what MODEL was converted for, or has the device)"
     )
     parser.add_argument(
@@ -113,9 +119,12 @@ def sampling_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def properties_of(arguments: argparse.Namespace) -> dict[str, str]:
-    """`--ov-config` as a dictionary. Raises `UsageError` for one without `=`."""
+    """`--ov-config` as a dictionary, with what `--rehearse` adds.
+
+    Raises `UsageError` for one without `=`, and for a rehearsal of another device than the NPU.
+    """
     pairs = [pair.partition("=") for pair in arguments.properties]
     for key, equals, _ in pairs:
         if not (key and equals):
             raise UsageError(f"--ov-config {key}", expected="KEY=VALUE", found=key)
-    return {key: value for key, _, value in pairs}
+    return with_rehearsal({key: value for key, _, value in pairs}, arguments.device, rehearse=arguments.rehearse)

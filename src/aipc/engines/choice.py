@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+from aipc.engines import openvino_device
 from aipc.engines.onnx_device import found_device, kind_of
-from aipc.errors import EngineError, UsageError
+from aipc.errors import DeviceError, EngineError, UsageError
 from aipc.onnx_import import import_genai
+from aipc.openvino_import import import_openvino
 from aipc.store.manifest import source_of
 from aipc.targets import FORMATS, ONNX_DEVICES, Target, target_of
 
@@ -19,8 +21,8 @@ _ONNX_ALONE = tuple(device for device in ONNX_DEVICES if device != "cpu")
 def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping[str, str]) -> str | None:
     """The engine that `engine` and `device` ask for, None where they leave it to the model.
 
-    Raises `UsageError` for an unknown one, or when engine, device and properties contradict each other; for the ONNX
-    engine, whose conversion would else come first, `MissingPackageError` and `DeviceError` as its `load` does.
+    Raises `UsageError` for an unknown one, or when engine, device and properties contradict each other. For the ONNX
+    engine and for the NPU, as a conversion would else come first, `MissingPackageError` and `DeviceError` as `load`.
     """
     if engine is not None and engine not in FORMATS:
         raise UsageError(f"--engine {engine}", expected=" or ".join(FORMATS), found=repr(engine))
@@ -37,7 +39,25 @@ def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping
         if properties:
             raise UsageError("--ov-config", expected="the openvino engine", found="the onnx engine")
         found_device(import_genai(kind_of(device)), device)
+    elif device.upper() == "NPU":
+        _check_npu(device, properties)
     return engine
+
+
+def _check_npu(device: str, properties: Mapping[str, str]) -> None:
+    """Raises `DeviceError` with the doctor's reason, as OpenVINO itself gives none."""
+    try:
+        openvino_device.found_device(import_openvino().Core(), device, properties)
+    except DeviceError as error:
+        from aipc.devices.doctor import examine  # looks at the whole PC, so only where it is needed
+
+        report = examine()
+        obstacles = [
+            obstacle for npu in report.asked("npu") for verdict in npu.verdicts for obstacle in verdict.obstacles
+        ]
+        why = report.absent.get("NPU") or next(iter(obstacles), None)
+        found = error.found if why is None else why.reason
+        raise DeviceError(error.what, expected=error.expected, found=found, try_next=error.try_next) from error
 
 
 def target_for(engine: str | None, device: str | None) -> Target:

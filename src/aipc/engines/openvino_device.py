@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from aipc.engines.openvino_lengths import static_lengths
+from aipc.engines.openvino_rehearsal import stand_in
 from aipc.errors import DeviceError, UsageError
 from aipc.openvino_import import first_useful_line
 
@@ -15,8 +17,10 @@ RUNTIME_PROPERTIES = frozenset({"CACHE_DIR", "CACHE_MODE", "ENABLE_MMAP"})
 NPU_PIPELINE_PROPERTIES = frozenset(
     {"MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT", "EXPORT_BLOB", "BLOB_PATH", "NPU_USE_NPUW"}
 )
-NPU_REHEARSAL = "NPUW_DEVICES"  # runs the NPU's static pipeline on another device, for rehearsals without an NPU
-NPU_LENGTHS = {"MAX_PROMPT_LEN": 1024, "MIN_RESPONSE_LEN": 128}  # tokens, openvino-genai's own defaults
+
+_INSTEAD_OF_NPU = (
+    "aipc devices npu says what is in the way; --rehearse (in Python rehearse=True) runs the NPU's pipeline on the CPU"
+)
 
 
 def found_device(core: Any, device: str, properties: Mapping[str, str]) -> str:
@@ -26,13 +30,13 @@ def found_device(core: Any, device: str, properties: Mapping[str, str]) -> str:
         return wanted  # without a look at the others, whose plugins and drivers would be loaded for it
     available = [str(name) for name in core.available_devices]
     is_there = wanted in available or any(name.startswith(f"{wanted}.") for name in available)
-    if is_there or (wanted == "NPU" and NPU_REHEARSAL in properties):
+    if is_there or stand_in(wanted, properties) is not None:
         return wanted
     raise DeviceError(
         f"device {device!r} is not there",
         expected=f"one that OpenVINO sees here ({', '.join(available) or 'none'})",
         found=_why_not(core, wanted),
-        try_next="aipc devices",
+        try_next=_INSTEAD_OF_NPU if wanted == "NPU" else "aipc devices",
     )
 
 
@@ -45,20 +49,12 @@ def _why_not(core: Any, device: str) -> str | None:
 
 
 def full_name(core: Any, device: str, properties: Mapping[str, str]) -> str:
-    """The name a person knows the device by, or its id when OpenVINO offers none.
-
-    An NPU's pipeline that runs on another device is called what it is, so that no number passes for the NPU's.
-    """
-    if device == "NPU" and NPU_REHEARSAL in properties:
-        stand_ins = [name.strip() for name in properties[NPU_REHEARSAL].split(",")]
-        is_there = any(str(name).startswith("NPU") for name in core.available_devices)
-        if "NPU" not in stand_ins or not is_there:
-            others = ", ".join(name for name in stand_ins if name != "NPU")
-            return f"rehearsal of the NPU's pipeline on the {others}"
+    """The name a person knows the device by, or its id when OpenVINO offers none; in a rehearsal, the stand-in's."""
+    runs_on = stand_in(device, properties) or device
     try:
-        return str(core.get_property(device, "FULL_DEVICE_NAME"))
+        return str(core.get_property(runs_on, "FULL_DEVICE_NAME")).strip()
     except RuntimeError:
-        return device
+        return runs_on
 
 
 def checked_properties(core: Any, device: str, properties: Mapping[str, str]) -> dict[str, str | int]:
@@ -69,19 +65,8 @@ def checked_properties(core: Any, device: str, properties: Mapping[str, str]) ->
             raise _unknown_property(device, name, known)
     checked: dict[str, str | int] = dict(properties)
     if device == "NPU":
-        checked.update(npu_lengths(properties))
+        checked.update(static_lengths(properties).as_properties())
     return checked
-
-
-def npu_lengths(properties: Mapping[str, str]) -> dict[str, int]:
-    """The static lengths of an NPU pipeline, in tokens. Raises `UsageError` when one is no positive whole number."""
-    return {name: _tokens(name, properties.get(name, str(default))) for name, default in NPU_LENGTHS.items()}
-
-
-def _tokens(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise UsageError(f"property {name}", expected="a number of tokens, 1 or more", found=repr(text))
-    return int(text)
 
 
 def _settable(core: Any, device: str) -> frozenset[str]:

@@ -24,19 +24,20 @@ def checked_request(prompt_ids: Sequence[int], sampling: Sampling, capabilities:
     if not prompt:
         raise EmptyPromptError("the prompt has no token", try_next="give a text to answer")
     _check_sampling(sampling, capabilities)
-    _check_lengths(len(prompt), sampling.max_tokens, capabilities)
+    check_lengths(len(prompt), sampling.max_tokens, capabilities)
     _check_vocabulary(prompt, capabilities.vocabulary_tokens)
     return prompt
 
 
-def _check_lengths(prompt_tokens: int, max_tokens: int, capabilities: Capabilities) -> None:
+def check_lengths(prompt_tokens: int, max_tokens: int, capabilities: Capabilities) -> None:
+    """Raises `ContextLengthError` when the device cannot take such a prompt, or not so long an answer to it."""
     longest = capabilities.longest_prompt_tokens
     if longest is not None and prompt_tokens > longest:
         raise ContextLengthError(
             "the prompt is too long for this device",
             expected=f"at most {longest} tokens",
             found=prompt_tokens,
-            try_next="a shorter prompt, or a longer MAX_PROMPT_LEN",
+            try_next=f"a shorter prompt, or --ov-config MAX_PROMPT_LEN={prompt_tokens}",
         )
     if prompt_tokens + max_tokens > capabilities.context_tokens:
         raise ContextLengthError(

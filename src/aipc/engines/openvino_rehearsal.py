@@ -1,0 +1,43 @@
+"""The rehearsal: the NPU's static pipeline with all of its parts on the CPU, for a PC without an NPU.
+
+Shapes, limits and text are those of the NPU's pipeline; speed, memory and formats of the weights are not. Nothing that
+was rehearsed counts as a run on the NPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aipc.errors import UsageError
+
+_STAND_INS = "NPUW_DEVICES"  # which devices take the parts of the NPU's pipeline, most wanted first
+# As openvino-genai's own tests rehearse it: every part on the CPU, unpartitioned.
+REHEARSAL = {_STAND_INS: "CPU", "NPUW_ONLINE_PIPELINE": "NONE", "NPU_USE_NPUW": "YES"}
+
+
+def with_rehearsal(properties: Mapping[str, str], device: str | None, *, rehearse: bool) -> dict[str, str]:
+    """`properties` and, to `rehearse`, the rehearsal's. Raises `UsageError` for another device than the NPU."""
+    if not rehearse:
+        return dict(properties)
+    if not isinstance(device, str) or device.upper() != "NPU":
+        raise UsageError(
+            "rehearse", expected="the device npu", found=device or "no device", try_next="--device npu --rehearse"
+        )
+    return {**REHEARSAL, **properties}
+
+
+def stand_in(device: str, properties: Mapping[str, str]) -> str | None:
+    """The device that runs the NPU's pipeline in the NPU's place, such as "CPU"; None when the NPU itself may run it.
+
+    OpenVINO says "NPU" of a pipeline that ran on the CPU, so its word proves nothing.
+    """
+    names = [name.strip().upper() for name in properties.get(_STAND_INS, "").split(",")]
+    if device != "NPU" or "NPU" in names or not any(names):
+        return None
+    return ", ".join(name for name in names if name)
+
+
+def shown_device(device: str, properties: Mapping[str, str]) -> str:
+    """`device`, or what everybody who reads a result must be told instead, such as "NPU rehearsal on the CPU"."""
+    other = stand_in(device, properties)
+    return device if other is None else f"NPU rehearsal on the {other}"
