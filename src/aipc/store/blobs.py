@@ -212,9 +212,9 @@ def _prune(key: BlobKey, newest: Path) -> None:
         _remove(kept.path)
 
 
-def remove_blobs(model_dir: Path) -> int:
+def remove_blobs(model_dir: Path, root: Path | None = None) -> int:
     """Remove the blobs of the model that is, or was, in `model_dir`; return the bytes they took."""
-    mine = [kept for kept in _all() if kept.model_dir == _absolute(model_dir)]
+    mine = [kept for kept in _all(root) if kept.model_dir == _absolute(model_dir)]
     for kept in mine:
         _remove(kept.path)
     return sum(kept.size_bytes for kept in mine if not kept.path.exists())
@@ -227,9 +227,9 @@ def _remove(path: Path) -> None:
         delete(hidden(path, "removed"))
 
 
-def _all() -> list[_Kept]:
+def _all(root: Path | None = None) -> list[_Kept]:
     try:
-        entries = sorted(entry for entry in _directory().iterdir() if not entry.name.startswith("."))
+        entries = sorted(entry for entry in _directory(root).iterdir() if not entry.name.startswith("."))
     except OSError:
         return []
     return [kept for entry in entries if (kept := _read(entry)) is not None]
@@ -248,8 +248,8 @@ def _read(directory: Path) -> _Kept | None:
         return None
 
 
-def _directory() -> Path:
-    return store_root() / "blobs"
+def _directory(root: Path | None = None) -> Path:
+    return (store_root() if root is None else root) / "blobs"
 
 
 def _absolute(path: Path) -> str:
