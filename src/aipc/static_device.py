@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from aipc.chat import Chat
 from aipc.check import check
 from aipc.devices import NotAvailable, find_memory
-from aipc.engines import Capabilities
+from aipc.engines import Capabilities, Sampling
 from aipc.engines.openvino_lengths import lengths_for_conversation, lengths_for_request, static_lengths
-from aipc.engines.request import check_lengths
+from aipc.engines.request import checked_request
 from aipc.errors import ContextLengthError, DeviceError
 from aipc.ready import ReadyModel
 
@@ -32,13 +32,14 @@ def prepare_static(ready: ReadyModel, chat: Chat, need: Need | None, properties:
     """`properties` with the lengths that they leave open.
 
     Raises `DeviceError` for a model that the NPU does not take, `ContextLengthError` for a request that does not fit,
-    and what making the prompt raises.
+    `UsageError` for a `max_tokens` that is none, and what making the prompt raises.
     """
     _check_eligible(ready)
     usable_tokens = _usable_tokens(ready, properties)
     if need is None:
         return {**_conversation(ready, usable_tokens, None), **properties}
-    prompt_tokens = len(need.prompt_ids(chat))
+    prompt_ids = need.prompt_ids(chat)
+    prompt_tokens = len(prompt_ids)
     if prompt_tokens >= usable_tokens:
         raise ContextLengthError(
             "the prompt does not fit the model's context there",
@@ -52,7 +53,7 @@ def prepare_static(ready: ReadyModel, chat: Chat, need: Need | None, properties:
         context_tokens=lengths.usable_tokens(ready.context_tokens, ready.rope_switch_tokens),
         longest_prompt_tokens=lengths.prompt_tokens,
     )
-    check_lengths(prompt_tokens, need.max_tokens or 1, capabilities)
+    checked_request(prompt_ids, Sampling(1 if need.max_tokens is None else need.max_tokens), capabilities)
     return chosen
 
 

@@ -11,8 +11,16 @@ from collections.abc import Mapping
 from aipc.errors import UsageError
 
 _STAND_INS = "NPUW_DEVICES"  # which devices take the parts of the NPU's pipeline, most wanted first
-# As openvino-genai's own tests rehearse it: every part on the CPU, unpartitioned.
-REHEARSAL = {_STAND_INS: "CPU", "NPUW_ONLINE_PIPELINE": "NONE", "NPU_USE_NPUW": "YES"}
+# Every part on the CPU, unpartitioned. In FP32, so that nearly all text is the CPU's own (the cache is FP16), and
+# spelled so that a kept blob computes the same: INFERENCE_PRECISION_HINT would get lost on the way, and so would another
+# group size than the CPU's usual 32.
+REHEARSAL = {
+    _STAND_INS: "CPU",
+    "NPUW_ONLINE_PIPELINE": "NONE",
+    "NPU_USE_NPUW": "YES",
+    "EXECUTION_MODE_HINT": "ACCURACY",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "32",
+}
 
 
 def with_rehearsal(properties: Mapping[str, str], device: str | None, *, rehearse: bool) -> dict[str, str]:

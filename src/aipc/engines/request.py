@@ -24,13 +24,12 @@ def checked_request(prompt_ids: Sequence[int], sampling: Sampling, capabilities:
     if not prompt:
         raise EmptyPromptError("the prompt has no token", try_next="give a text to answer")
     _check_sampling(sampling, capabilities)
-    check_lengths(len(prompt), sampling.max_tokens, capabilities)
+    _check_lengths(len(prompt), sampling.max_tokens, capabilities)
     _check_vocabulary(prompt, capabilities.vocabulary_tokens)
     return prompt
 
 
-def check_lengths(prompt_tokens: int, max_tokens: int, capabilities: Capabilities) -> None:
-    """Raises `ContextLengthError` when the device cannot take such a prompt, or not so long an answer to it."""
+def _check_lengths(prompt_tokens: int, max_tokens: int, capabilities: Capabilities) -> None:
     longest = capabilities.longest_prompt_tokens
     if longest is not None and prompt_tokens > longest:
         raise ContextLengthError(
