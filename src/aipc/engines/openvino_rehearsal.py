@@ -12,8 +12,8 @@ from aipc.errors import UsageError
 
 _STAND_INS = "NPUW_DEVICES"  # which devices take the parts of the NPU's pipeline, most wanted first
 # Every part on the CPU, unpartitioned. In FP32, so that nearly all text is the CPU's own (the cache is FP16), and
-# spelled so that a kept blob computes the same: INFERENCE_PRECISION_HINT would get lost on the way, and so would another
-# group size than the CPU's usual 32.
+# spelled so that a kept blob computes the same: on its way through one, INFERENCE_PRECISION_HINT would get lost, and a
+# group size other than the CPU's usual 32 too.
 REHEARSAL = {
     _STAND_INS: "CPU",
     "NPUW_ONLINE_PIPELINE": "NONE",
