@@ -37,7 +37,7 @@ def prepare_static(ready: ReadyModel, chat: Chat, need: Need | None, properties:
     _check_eligible(ready)
     usable_tokens = _usable_tokens(ready, properties)
     if need is None:
-        return {**_conversation(ready, usable_tokens, None), **properties}
+        return {**_conversation(ready, usable_tokens), **properties}
     prompt_ids = need.prompt_ids(chat)
     prompt_tokens = len(prompt_ids)
     if prompt_tokens >= usable_tokens:
@@ -83,10 +83,9 @@ def _usable_tokens(ready: ReadyModel, properties: Mapping[str, str]) -> int:
     )
 
 
-def _conversation(ready: ReadyModel, context_tokens: int, max_tokens: int | None) -> dict[str, str]:
+def _conversation(ready: ReadyModel, context_tokens: int) -> dict[str, str]:
     per_token, available = ready.kv_elements_per_token, find_memory().available_bytes
     return lengths_for_conversation(
-        max_tokens,
         context_tokens=context_tokens,
         kv_bytes_per_token=None if per_token is None else per_token * _KV_BYTES,
         available_bytes=None if isinstance(available, NotAvailable) else available,

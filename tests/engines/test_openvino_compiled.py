@@ -169,6 +169,16 @@ def test_a_commit_that_fails_stops_nobody(tiny_model_dir: Path, monkeypatch: pyt
     assert "the system refuses" in loaded.notes[0]
 
 
+def test_a_path_that_openvino_genai_cannot_open_stops_nobody(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = blobs.BlobWriting.begin
+    monkeypatch.setattr(blobs.BlobWriting, "begin", lambda writing: begin(writing).parent / "none" / "model.blob")
+    loaded = load(tiny_model_dir)
+    assert (loaded.stages, len(loaded.tokens)) == ([STAGE, STAGE], 10)
+    assert "could not be written" in loaded.notes[0]
+
+
 def test_who_keeps_compiled_models_himself_is_left_alone(tiny_model_dir: Path, tmp_path: Path) -> None:
     load(tiny_model_dir, CACHE_DIR=str(tmp_path / "mine"))
     assert list((tmp_path / "mine").iterdir())

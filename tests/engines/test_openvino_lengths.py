@@ -61,7 +61,7 @@ def test_a_conversation_gets_the_context_as_far_as_memory_goes() -> None:
     def conversation(context: int, *, free_gib: float = 16) -> tuple[str, ...]:
         phi3_mini = 2 * 32 * 3072 * 2  # bytes of keys and values a token
         found = lengths_for_conversation(
-            None, context_tokens=context, kv_bytes_per_token=phi3_mini, available_bytes=int(free_gib * 2**30)
+            context_tokens=context, kv_bytes_per_token=phi3_mini, available_bytes=int(free_gib * 2**30)
         )
         return tuple(found.values())
 

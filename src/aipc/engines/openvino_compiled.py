@@ -7,6 +7,7 @@ file (WEIGHTS_PATH), and it belongs to one version of the plugin, driver and chi
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ WEIGHTS_FILE = "openvino_model.bin"
 _OWN_WAYS = frozenset({"BLOB_PATH", "EXPORT_BLOB", "CACHE_DIR", "CACHE_MODE"})
 # Of the compiler alone: a blob brings its own.
 _COMPILERS = frozenset({PROMPT, RESPONSE, "PREFILL_HINT", "GENERATE_HINT"})
+_CANNOT_WRITE = "can't be exported"  # openvino-genai's words once the compiler is done
 _KEEPS_WEIGHTS_OUT = {"CACHE_MODE": "OPTIMIZE_SIZE"}
 
 Properties = Mapping[str, str | int]
@@ -82,10 +84,11 @@ class CompiledModel:
         if stale is not None:
             self._options.note(f"compiled again: {stale}")
         blob = writing.begin()
+        _check_spelling(blob)
         try:
             pipeline = self._compiled(EXPORT_BLOB="YES", BLOB_PATH=str(blob), **_KEEPS_WEIGHTS_OUT)
         except RuntimeError as error:
-            if not writing.has_begun:
+            if not (writing.has_begun or _CANNOT_WRITE in str(error)):
                 raise  # the compiler refused the model
             writing.discard()
             return self._not_kept(StoreError(f"{blob} could not be written: {first_useful_line(error)}"))
@@ -129,6 +132,17 @@ class CompiledModel:
         device, given = shown_device("NPU", self._options.properties), self._options.properties
         name = full_name(self._core, "NPU", given)
         return f"{device}, {name}, {given.get('NPU_PLATFORM') or _said(self._core, 'DEVICE_ARCHITECTURE')}"
+
+
+def _check_spelling(blob: Path) -> None:
+    """openvino-genai opens the blob by a narrow string, in which Windows reads other letters. Raises `StoreError`."""
+    if os.name == "nt" and not str(blob).isascii():
+        raise StoreError(
+            "openvino-genai cannot write there on Windows",
+            expected="a store whose path has ASCII letters alone",
+            found=blob,
+            try_next="set AIPC_HOME to such a directory",
+        )
 
 
 def _said(core: Any, name: str) -> str:

@@ -77,13 +77,13 @@ def lengths_for_request(prompt_tokens: int, max_tokens: int | None, *, context_t
 
 
 def lengths_for_conversation(
-    max_tokens: int | None, *, context_tokens: int, kv_bytes_per_token: int | None, available_bytes: int | None
+    *, context_tokens: int, kv_bytes_per_token: int | None, available_bytes: int | None
 ) -> dict[str, str]:
     """Properties for prompts that are not known yet: the model's context, up to 4,096 tokens and an answer.
 
     It is halved, down to 1,024, until the KV cache fits a quarter of the memory that is free.
     """
-    answer = _size(min(max_tokens or ANSWER_TOKENS, context_tokens), _SMALLEST_ANSWER)
+    answer = _size(min(ANSWER_TOKENS, context_tokens), _SMALLEST_ANSWER)
     prompt = min(_size(context_tokens, _SMALLEST_PROMPT), _LARGEST_PROMPT)
     if kv_bytes_per_token is not None and available_bytes is not None:
         most = available_bytes // _SHARE_OF_MEMORY
