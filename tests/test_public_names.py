@@ -18,7 +18,7 @@ import aipc
 
 # Of the command line alone, and of Python alone.
 OUTPUT = {"json", "quiet"}
-CALLBACKS = {"progress"}
+CALLBACKS = {"progress", "note"}
 
 
 def run_python(code: str) -> str:

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from aipc.answer import Answer
 from aipc.devices.openvino import driver_of
-from aipc.engines import Session, is_rehearsal
-from aipc.engines.openvino_device import NPU_LENGTHS, RUNTIME_PROPERTIES
+from aipc.engines import Session
+from aipc.engines.openvino_device import RUNTIME_PROPERTIES
+from aipc.engines.openvino_lengths import PROMPT, RESPONSE
 from aipc.errors import StoreError
 from aipc.model import Model
 from aipc.monitor.bandwidth import this_pc
@@ -19,7 +20,7 @@ from aipc.store import store_root
 FEWEST_TOKENS = 16  # generated: the median of fewer times is no speed
 LONGEST_CONTEXT_TOKENS = 1024  # prompt and answer: a longer KV cache makes each token slower by what it reads
 # Those that say where files lie, and the lengths without which an NPU does not take a person's prompts.
-_USUAL_PROPERTIES = RUNTIME_PROPERTIES | NPU_LENGTHS.keys() | {"EXPORT_BLOB", "BLOB_PATH"}
+_USUAL_PROPERTIES = RUNTIME_PROPERTIES | {PROMPT, RESPONSE, "EXPORT_BLOB", "BLOB_PATH"}
 _PACKAGES = {"openvino": "openvino_genai", "onnx": "onnxruntime_genai"}
 
 
@@ -43,7 +44,7 @@ def measurement_of(model: Model, answer: Answer) -> Measurement | None:
         return None
     session = model.session
     times = token_times_ms(answer.steps)
-    is_usual = _USUAL_PROPERTIES.issuperset(model.properties) and not is_rehearsal(session)
+    is_usual = _USUAL_PROPERTIES.issuperset(model.properties) and not session.is_rehearsal
     if not is_usual or not isinstance(times, Spread) or times.median <= 0:
         return None
     return Measurement(

@@ -12,16 +12,18 @@ from threading import Lock
 from types import TracebackType
 
 from aipc.answer import Answer
-from aipc.chat import Chat, Message
+from aipc.chat import Chat
 from aipc.devices.known import NotAvailable
 from aipc.engines import Capabilities, LoadOptions, Sampling, Session
 from aipc.engines.choice import engine_of
-from aipc.errors import ContextLengthError, EmptyPromptError, TemplateError, UsageError
+from aipc.engines.openvino_rehearsal import with_rehearsal
+from aipc.errors import ContextLengthError, TemplateError, UsageError
 from aipc.placing import Placed, check_required, placed, wanted_place
-from aipc.progress import Progress, silent
-from aipc.prompt import Prompt, checked_messages, checked_stops, checked_text
+from aipc.progress import Note, Progress, silent, unsaid
+from aipc.prompt import Prompt, checked_stops, prompt_ids
 from aipc.quant.recipe import Recipe
 from aipc.ready import ReadyModel
+from aipc.static_device import Need, prepare_static
 from aipc.store import usual_weights
 from aipc.tokenizer.streaming import StopStrings
 
@@ -41,7 +43,9 @@ def load(
     symmetric: bool | None = None,
     all_layers: bool = False,
     properties: Mapping[str, str] | None = None,
+    rehearse: bool = False,
     progress: Progress = silent,
+    note: Note = unsaid,
 ) -> Model:
     """Load a model on a device.
 
@@ -50,15 +54,20 @@ def load(
     `all_layers` describe (see `aipc.convert`), for the `engine` "openvino" or "onnx"; None is the one that the model
     was converted for or that alone has the device ("directml", "cuda"), and else OpenVINO. `device` None is the
     one that an ONNX directory was made for, and else "cpu"; "auto" is chosen as `aipc.automatic` says, and the model's
-    `device_choice` tells why. With `require_device` nothing runs on another device. `properties` go to OpenVINO. Raises
-    a leaf of `AipcError`.
+    `device_choice` tells why. With `require_device` nothing runs on another device. `properties` go to OpenVINO.
+
+    On an NPU the lengths are fixed here: the model's context as far as memory allows, or the properties MAX_PROMPT_LEN
+    and MIN_RESPONSE_LEN. `rehearse` runs the NPU's pipeline on the CPU, for a PC without one, and says so in every
+    result. What the NPU's compiler makes is kept in the store. `note` is called with what a person should know, such
+    as why it is compiled again. Raises a leaf of `AipcError`.
     """
     recipe = chosen_recipe(model, weights, group_size, ratio, symmetric, all_layers)
     for name, value in (("device", device), ("require_device", require_device)):
         _check_device_type(name, value)
     _check_properties_type(properties)
-    wanted = wanted_place(device, engine=engine, require_device=require_device, properties=properties or {})
-    return load_placed(placed(model, recipe, wanted, progress=progress), progress=progress)
+    properties = with_rehearsal(properties or {}, device, rehearse=rehearse)
+    wanted = wanted_place(device, engine=engine, require_device=require_device, properties=properties)
+    return load_placed(placed(model, recipe, wanted, progress=progress), progress=progress, note=note)
 
 
 def chosen_recipe(
@@ -88,19 +97,30 @@ def _check_properties_type(properties: object) -> None:
         raise UsageError("properties", expected="a mapping of names to values, all texts", found=repr(properties))
 
 
-def load_placed(place: Placed, *, progress: Progress) -> Model:
-    """`load` for a directory that was found and checked, and has its place."""
+def load_placed(place: Placed, *, progress: Progress, note: Note = unsaid, need: Need | None = None) -> Model:
+    """`load` for a directory that was found and checked, and has its place.
+
+    `need` tells how long the only request will be, for a device whose lengths are fixed here; None is a conversation.
+    """
     begun = time.perf_counter()
     progress("load", 0, 0)
     ready, properties = place.ready, place.wanted.properties
-    options = LoadOptions(
-        context_tokens=ready.context_tokens, properties=properties, rope_switch_tokens=ready.rope_switch_tokens
-    )
     module = engine_of(ready.path, place.engine)
     module.import_packages()
+    device = place.device_for(module)
     with ThreadPoolExecutor(1) as beside:  # what is left of an engine's load needs no interpreter
         chat = beside.submit(_prepared_chat, ready.path)
-        session = module.load(ready.path, place.device_for(module), options)
+        if module.name == "openvino" and device.upper() == "NPU":
+            properties = prepare_static(ready, chat.result(), need, properties)
+        options = LoadOptions(
+            context_tokens=ready.context_tokens,
+            properties=properties,
+            rope_switch_tokens=ready.rope_switch_tokens,
+            keeps_compiled=True,
+            progress=progress,
+            note=note,
+        )
+        session = module.load(ready.path, device, options)
     try:
         check_required(session, place.wanted.required)
         load_s = time.perf_counter() - begun
@@ -230,15 +250,7 @@ class Model:
 
     def prompt_ids(self, prompt: Prompt, *, raw: bool = False) -> list[int]:
         """The token ids that the model is given. Raises as `stream` does."""
-        if not isinstance(prompt, str):
-            if raw:
-                raise UsageError("raw continues one text", expected="a string", found="a conversation")
-            return self.chat.prompt_ids(checked_messages(prompt))
-        if not prompt.strip():
-            raise EmptyPromptError("the prompt is empty", try_next='aipc run "Can you introduce yourself?"')
-        if raw or not self.chat.has_template:
-            return self.chat.tokenizer.encode(checked_text(prompt, "the prompt"))
-        return self.chat.prompt_ids([Message("user", checked_text(prompt, "the prompt"))])
+        return prompt_ids(self.chat, prompt, raw=raw)
 
     def _checked_max_tokens(self, prompt_tokens: int, max_tokens: int | None) -> int:
         room = self.capabilities.context_tokens - prompt_tokens

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from aipc.engines import Session, is_rehearsal
+from aipc.engines import Session
 from aipc.engines.choice import chosen_engine, target_for, usual_device
 from aipc.engines.device_names import AUTO, checked_device, checked_required, fulfils, kind_of
-from aipc.errors import DeviceError
+from aipc.engines.openvino_rehearsal import stand_in
+from aipc.errors import DeviceError, UsageError
 from aipc.progress import Progress
 from aipc.quant.recipe import Recipe
 from aipc.ready import ReadyModel, ready_model
@@ -52,8 +53,20 @@ def wanted_place(
     device = None if device is None else checked_device(device)
     if require_device is not None:
         require_device = checked_required(require_device, device)
+        _refuse_rehearsal(require_device, device, properties)
     engine = chosen_engine(engine, device=device or require_device, properties=properties)
     return Wanted(device, engine, require_device, properties)
+
+
+def _refuse_rehearsal(required: str, device: str | None, properties: Mapping[str, str]) -> None:
+    """Before a model is compiled for it; `check_required` would refuse it afterwards."""
+    if device is not None and stand_in(device.upper(), properties) is not None:
+        raise UsageError(
+            f"--require-device {required}",
+            expected=f"a run on the {required}",
+            found="a rehearsal of it on another device",
+            try_next="leave one of the two out",
+        )
 
 
 def placed(model: str | Path | None, recipe: Recipe | None, wanted: Wanted, *, progress: Progress) -> Placed:
@@ -99,7 +112,7 @@ def _placed_by_itself(model: str | Path | None, recipe: Recipe | None, wanted: W
 
 def check_required(session: Session, required: str | None) -> None:
     """Raise `DeviceError` when `session` runs elsewhere, or is a rehearsal, which is no run on the device it names."""
-    if required is None or (fulfils(session.device, required) and not is_rehearsal(session)):
+    if required is None or (fulfils(session.device, required) and not session.is_rehearsal):
         return
     raise DeviceError(
         "another device would run",

@@ -16,6 +16,14 @@ def silent(stage: str, done_bytes: int, total_bytes: int) -> None:
     """The progress of a caller who wants none."""
 
 
+Note = Callable[[str], None]
+"""Called with a line for a person: what was chosen, and why something takes long."""
+
+
+def unsaid(text: str) -> None:
+    """The notes of a caller who wants none."""
+
+
 def at_stage(progress: Progress, stage: str) -> Callable[[int, int], None]:
     """The two-argument callback (done, total) of one stage."""
 

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aipc.chat import Message
+from aipc.chat import Chat, Message
 from aipc.errors import EmptyPromptError, UsageError
 
 Prompt = str | Sequence[Message | Mapping[str, str]]
 
 _MESSAGE = '{"role": "user", "content": "…"}'
+
+
+def prompt_ids(chat: Chat, prompt: Prompt, *, raw: bool = False) -> list[int]:
+    """The token ids that a model is given. With `raw`, or without a chat template, a text is continued as it is.
+
+    Raises `EmptyPromptError`, `UsageError` and `TemplateError`.
+    """
+    if not isinstance(prompt, str):
+        if raw:
+            raise UsageError("raw continues one text", expected="a string", found="a conversation")
+        return chat.prompt_ids(checked_messages(prompt))
+    if not prompt.strip():
+        raise EmptyPromptError("the prompt is empty", try_next='aipc run "Can you introduce yourself?"')
+    if raw or not chat.has_template:
+        return chat.tokenizer.encode(checked_text(prompt, "the prompt"))
+    return chat.prompt_ids([Message("user", checked_text(prompt, "the prompt"))])
 
 
 def checked_messages(messages: Sequence[Message | Mapping[str, str]]) -> list[Message]:

@@ -113,7 +113,7 @@ def test_what_would_run_elsewhere_fails_before_the_load(
 
 @pytest.mark.parametrize(
     ("attribute", "value"),
-    [("device", "CPU"), ("rehearsal", True), ("device_name", "rehearsal of the NPU's pipeline on the CPU")],
+    [("device", "CPU"), ("device", "NPU rehearsal on the CPU"), ("is_rehearsal", True)],
 )
 def test_a_session_that_runs_elsewhere_or_rehearses_is_closed_and_refused(
     sessions: Sessions, model: Path, monkeypatch: pytest.MonkeyPatch, attribute: str, value: object

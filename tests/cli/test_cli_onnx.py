@@ -73,7 +73,7 @@ def test_convert_tells_the_command_that_runs_the_result(
         (("--engine", "openvino"), 2, "no model for the openvino engine"),
         (("--engine", "llama"), 2, "openvino or onnx"),
         (("--engine", "openvino", "--device", "cuda"), 2, "--engine openvino"),
-        (("--device", "npu"), 1, "none of ONNX Runtime's"),
+        (("--device", "npu", "--rehearse"), 1, "none of ONNX Runtime's"),
         (("--device", "cpu.1"), 1, "cpu.1"),
     ],
 )

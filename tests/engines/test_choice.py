@@ -25,7 +25,6 @@ def _other_pc(monkeypatch: pytest.MonkeyPatch) -> None:
     ("engine", "device", "expected"),
     [
         (None, "cpu", None),
-        (None, "NPU", None),
         (None, "directml", "onnx"),
         (None, "DirectML.0", "onnx"),
         (None, "cuda", "onnx"),

@@ -17,7 +17,8 @@ from tiny_checkpoint import write_checkpoint
 from aipc.conversion import convert
 from aipc.engines import LoadOptions, Sampling
 from aipc.engines import openvino as engine
-from aipc.engines.openvino_device import found_device
+from aipc.engines.openvino_device import found_device, full_name
+from aipc.engines.openvino_rehearsal import REHEARSAL
 from aipc.errors import (
     ContextLengthError,
     DeviceError,
@@ -27,13 +28,12 @@ from aipc.errors import (
     UsageError,
 )
 from aipc.monitor.statistics import from_steps
+from aipc.openvino_import import import_openvino
 
 PROMPT = list(range(5, 45))
 OPTIONS = LoadOptions(context_tokens=256, properties=EXACT)
 NPU_ON_CPU = {
-    "NPUW_DEVICES": "CPU",
-    "NPUW_ONLINE_PIPELINE": "NONE",
-    "NPU_USE_NPUW": "YES",
+    **REHEARSAL,
     "MAX_PROMPT_LEN": "64",
     "MIN_RESPONSE_LEN": "64",
 }
@@ -260,7 +260,8 @@ def test_the_session_knows_its_device(session: engine.OpenVINOSession) -> None:
 
 def test_a_rehearsal_of_the_npu_does_not_pass_for_the_npu(tiny_model_dir: Path) -> None:
     with engine.load(tiny_model_dir, "NPU", LoadOptions(context_tokens=256, properties=NPU_ON_CPU)) as session:
-        assert (session.device, session.device_name) == ("NPU", "rehearsal of the NPU's pipeline on the CPU")
+        assert (session.device, session.is_rehearsal) == ("NPU rehearsal on the CPU", True)
+        assert session.device_name == full_name(import_openvino().Core(), "CPU", {})
         steps = list(session.stream(PROMPT, Sampling(max_tokens=2)))
         facts = from_steps(
             steps,
@@ -272,7 +273,7 @@ def test_a_rehearsal_of_the_npu_does_not_pass_for_the_npu(tiny_model_dir: Path) 
             bytes_per_token=1,
             memory_bandwidth_bytes_per_s=1.0,
         ).to_json()
-    assert facts["device_name"] == "rehearsal of the NPU's pipeline on the CPU"
+    assert (facts["device"], facts["rehearsal"]) == ("NPU rehearsal on the CPU", True)
     assert facts["bandwidth_share"] is None
 
 

@@ -10,11 +10,11 @@ import sys
 import pytest
 
 import aipc.npu
+from aipc.engines.openvino_lengths import StaticLengths
 from aipc.errors import AipcError, ContextLengthError, UnsupportedModelError, UsageError
 from aipc.npu import NPUAutoModel, NPUModel, NPUModelForSeq2SeqLM, float16, int4, int8
 from aipc.npu.checks import check_ids, check_static
 from aipc.npu.compiler import CompilerConfig
-from aipc.npu.network import Lengths
 
 
 def run_python(code: str) -> str:
@@ -101,8 +101,17 @@ def test_ids_of_another_model_are_refused() -> None:
             check_ids(np.array(wrong, np.int64), vocabulary_tokens=10)
 
 
+def test_longrope_does_not_pass_its_original_context_in_chunks() -> None:
+    chunked = StaticLengths(prompt_tokens=16, response_tokens=4, chunk_tokens=8)
+    step = {"batch": 1, "past_tokens": 0, "kept": 1}
+    check_static(chunked, new_tokens=12, rope_switch_tokens=12, **step)
+    with pytest.raises(ContextLengthError, match="original context"):
+        check_static(chunked, new_tokens=13, rope_switch_tokens=12, **step)
+    check_static(StaticLengths(16, 4), new_tokens=13, rope_switch_tokens=12, **step)
+
+
 def test_an_npu_takes_a_prompt_and_then_single_tokens_within_its_lengths() -> None:
-    lengths = Lengths(prompt_tokens=8, context_tokens=12)
+    lengths = StaticLengths(prompt_tokens=8, response_tokens=4)
     check_static(lengths, batch=1, new_tokens=8, past_tokens=0, kept=1)
     check_static(lengths, batch=1, new_tokens=1, past_tokens=11, kept=0)
     refused = {

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     with Display(quiet=arguments.quiet) as display:
         place = placed(arguments.model, recipe, wanted, progress=display)
         note_choice(place, display)
-        with load_placed(place, progress=display) as model:
+        with load_placed(place, progress=display, note=display.note) as model:
             display.end()
             if not model.chat.has_template:
                 raise TemplateError(

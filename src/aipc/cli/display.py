@@ -29,6 +29,7 @@ _STAGES = {
     "warm-up": ("waiting for the first inference to end", "waited for the first inference to end"),
 }
 _HAPPENS_ONCE = {"guide"}
+_COMPILING = "compiling "  # how a stage begins that takes minutes on some devices, and says itself what it does
 _LABEL_WIDTH = len("verifying what was written")  # the longest with a bar behind it
 _DRAWN_AFTER_S = 0.25  # what is over sooner would only flicker
 _WORTH_A_LINE_S = 1.0
@@ -90,7 +91,7 @@ class Display:
         is_told = seconds >= _WORTH_A_LINE_S or stage in _HAPPENS_ONCE
         if is_told and not failed and not is_told_later:
             once = " (only this first time)" if stage in _HAPPENS_ONCE else ""
-            words = _STAGES.get(stage, (stage, stage))[1]
+            words = _done(stage)
             self.note(f"{words}{_amount(self._bytes[1], seconds)} in {seconds:.1f} s{once}")
 
     def note(self, text: str) -> None:
@@ -102,6 +103,8 @@ class Display:
 
     def _begin(self, stage: str) -> None:
         self._stage, self._begun_s = stage, time.perf_counter()
+        if stage.startswith(_COMPILING) and not self._draws:
+            self.note(f"{stage} …")
         if self._draws:
             self._timer = Timer(_DRAWN_AFTER_S, self._draw, args=(self._begun_s,))
             self._timer.daemon = True
@@ -133,6 +136,12 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end(failed=kind is not None)
+
+
+def _done(stage: str) -> str:
+    if stage.startswith(_COMPILING):
+        return f"compiled {stage.removeprefix(_COMPILING)}"
+    return _STAGES.get(stage, (stage, stage))[1]
 
 
 def _amount(total_bytes: int, seconds: float) -> str:

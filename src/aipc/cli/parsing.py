@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from aipc.engines.openvino_rehearsal import with_rehearsal
 from aipc.errors import UsageError
 from aipc.quant.recipe import WEIGHT_FORMATS, Recipe
 from aipc.store import usual_weights
@@ -81,6 +82,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="fail rather than run on another one; gpu is any GPU. Without --device it is the device",
     )
     parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="with --device npu: the NPU's pipeline on the CPU, for a PC without an NPU",
+    )
+    parser.add_argument(
         "--engine", metavar="ENGINE", help=f"{' or '.join(FORMATS)} (what MODEL was converted for, or has the device)"
     )
     parser.add_argument(
@@ -134,9 +140,12 @@ def wanted_place_of(arguments: argparse.Namespace) -> Wanted:
 
 
 def properties_of(arguments: argparse.Namespace) -> dict[str, str]:
-    """`--ov-config` as a dictionary. Raises `UsageError` for one without `=`."""
+    """`--ov-config` as a dictionary, with what `--rehearse` adds.
+
+    Raises `UsageError` for one without `=`, and for a rehearsal of another device than the NPU.
+    """
     pairs = [pair.partition("=") for pair in arguments.properties]
     for key, equals, _ in pairs:
         if not (key and equals):
             raise UsageError(f"--ov-config {key}", expected="KEY=VALUE", found=key)
-    return {key: value for key, _, value in pairs}
+    return with_rehearsal({key: value for key, _, value in pairs}, arguments.device, rehearse=arguments.rehearse)

@@ -8,6 +8,8 @@ examples:
   aipc run "Can you introduce yourself?"
   aipc run -m ./phi3-int4 "Can you introduce yourself?"
   aipc run -m ./Phi-3-mini-4k-instruct --weights int8 --temperature 0.7 "Tell me a story."
+  aipc run -m ./phi3-int4 --device npu "Tell me a story."
+  aipc run -m ./phi3-int4 --device npu --rehearse "Tell me a story."
   echo "long text" | aipc run -m ./phi3-int4 "Summarise:"
 """
 
@@ -17,7 +19,7 @@ import argparse
 import json
 
 from aipc.answer import Answer
-from aipc.chat import Message
+from aipc.chat import Chat, Message
 from aipc.cli.display import Display
 from aipc.cli.parsing import (
     add_model_arguments,
@@ -32,6 +34,8 @@ from aipc.errors import EmptyPromptError, UsageError
 from aipc.measuring import remember
 from aipc.model import Model, load_placed
 from aipc.placing import placed
+from aipc.prompt import Prompt, prompt_ids
+from aipc.static_device import Need
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     with Display(quiet=arguments.quiet) as display:
         place = placed(arguments.model, recipe, wanted, progress=display)
         note_choice(place, display)
-        with load_placed(place, progress=display) as model:
+        need = Need(lambda chat: _prompt_ids(chat, prompt, arguments), arguments.max_tokens)
+        with load_placed(place, progress=display, note=display.note, need=need) as model:
             display.end()
             answer = _start(model, prompt, arguments)
             show(answer, display, visible=not arguments.json)
@@ -63,13 +68,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _start(model: Model, prompt: str, arguments: argparse.Namespace) -> Answer:
-    raw = arguments.raw or not model.chat.has_template
-    if raw and arguments.system is not None:
+    asked = _asked(model.chat, prompt, arguments)
+    return model.stream(asked, raw=arguments.raw, **sampling_of(arguments))
+
+
+def _prompt_ids(chat: Chat, prompt: str, arguments: argparse.Namespace) -> list[int]:
+    return prompt_ids(chat, _asked(chat, prompt, arguments), raw=arguments.raw)
+
+
+def _asked(chat: Chat, prompt: str, arguments: argparse.Namespace) -> Prompt:
+    if arguments.system is None:
+        return prompt
+    if arguments.raw or not chat.has_template:
         raise UsageError("--system needs a chat template", expected="a model that has one, and no --raw")
-    if raw or arguments.system is None:
-        return model.stream(prompt, raw=raw, **sampling_of(arguments))
-    messages = [Message("system", arguments.system), Message("user", prompt)]
-    return model.stream(messages, **sampling_of(arguments))
+    return [Message("system", arguments.system), Message("user", prompt)]
 
 
 def _as_json(answer: Answer) -> dict[str, object]:

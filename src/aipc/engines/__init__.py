@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from aipc.progress import Note, Progress, silent, unsaid
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -70,11 +72,17 @@ class LoadOptions:
     prompt: that pass takes as long as a prompt of that length, and the tokens equal those of transformers, which
     recomputes its cache at the same point. Prefix caching is off for such a model, as cached keys may hold the other
     factors.
+
+    `keeps_compiled` is for devices whose compiler takes minutes: what it made is kept in the store and used again.
+    `progress` shows such a compilation, and `note` is told what was chosen and why something is made again.
     """
 
     context_tokens: int = 4096
     properties: Mapping[str, str] = field(default_factory=dict)
     rope_switch_tokens: int | None = None
+    keeps_compiled: bool = False
+    progress: Progress = silent
+    note: Note = unsaid
 
 
 class Session(Protocol):
@@ -82,6 +90,7 @@ class Session(Protocol):
 
     engine: str
     device: str  # the engine's own name of the device that was asked for, such as "CPU" or "GPU.0"
+    is_rehearsal: bool  # of that device's pipeline on another one; `device` says so too, and it counts as no run there
     device_name: str  # the name a person knows it by, such as "AMD EPYC"
     capabilities: Capabilities
 
@@ -104,11 +113,6 @@ class Session(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def is_rehearsal(session: Session) -> bool:
-    """Whether another device stands in for the one that the session names, as the CPU does for an NPU."""
-    return bool(getattr(session, "rehearsal", False)) or session.device_name.startswith("rehearsal ")
 
 
 class Engine(Protocol):

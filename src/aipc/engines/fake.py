@@ -37,6 +37,7 @@ class FakeSession:
     """
 
     engine = name
+    is_rehearsal = False
 
     def __init__(
         self,

@@ -127,6 +127,7 @@ class OnnxSession:
     """A model on one of ONNX Runtime's devices. One request at a time, computed by the thread that reads it."""
 
     engine = name
+    is_rehearsal = False
 
     def __init__(
         self, genai: Any, model: Any, *, device: OnnxDevice, directory: OnnxDirectory, options: LoadOptions

@@ -11,8 +11,11 @@ from types import TracebackType
 from typing import Any
 
 from aipc.engines import Capabilities, LoadOptions, Sampling, Step
-from aipc.engines.openvino_device import checked_properties, found_device, full_name, npu_lengths
-from aipc.engines.openvino_pipeline import PagedPipeline, Pipeline, StaticPipeline
+from aipc.engines.openvino_compiled import CompiledModel
+from aipc.engines.openvino_device import checked_properties, found_device, full_name
+from aipc.engines.openvino_lengths import static_lengths
+from aipc.engines.openvino_pipeline import PagedPipeline, Pipeline
+from aipc.engines.openvino_rehearsal import shown_device, stand_in
 from aipc.engines.openvino_request import generation_config
 from aipc.engines.openvino_tokens import POLL_S, TokenThread
 from aipc.engines.request import checked_request
@@ -36,7 +39,8 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OpenVINOSession:
     """Load the OpenVINO IR directory `model_dir` on `device`, such as "cpu", "GPU.1" or "NPU".
 
     On an NPU the context is the sum of the properties MAX_PROMPT_LEN (default 1024) and MIN_RESPONSE_LEN (default
-    128), in tokens. With the property NPUW_DEVICES=CPU the NPU's pipeline is rehearsed on a PC without one.
+    128), in tokens, as `static_lengths` rounds them; a longrope model's may be shorter (`StaticLengths.usable_tokens`).
+    With the properties of `openvino_rehearsal` the NPU's pipeline is rehearsed on a PC without one.
 
     Raises `DeviceError` when the device is not there, `UsageError` for a property that it does not have, `EngineError`
     when there is no model or OpenVINO refuses it, `MissingPackageError` without openvino or openvino-genai.
@@ -50,12 +54,13 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OpenVINOSession:
     what = f"{model_dir} cannot be loaded on {device_id}"
     with _engine_errors(what, try_next="aipc devices shows what runs here; for a damaged file convert the model again"):
         if device_id == "NPU":
-            pipeline = StaticPipeline(genai, model_dir, device_id, properties=properties)
+            pipeline = CompiledModel(genai, core, model_dir, properties=properties, options=options).pipeline()
         else:
             pipeline = PagedPipeline(genai, model_dir, device_id, options=options, properties=properties)
     return OpenVINOSession(
         pipeline,
-        device=device_id,
+        device=shown_device(device_id, options.properties),
+        is_rehearsal=stand_in(device_id, options.properties) is not None,
         device_name=full_name(core, device_id, options.properties),
         capabilities=_capabilities(device_id, options, vocabulary_tokens=_vocabulary_tokens(model_dir)),
         rope_switch_tokens=options.rope_switch_tokens,
@@ -84,11 +89,11 @@ def _vocabulary_tokens(model_dir: Path) -> int | None:
 def _capabilities(device: str, options: LoadOptions, *, vocabulary_tokens: int | None) -> Capabilities:
     if device != "NPU":
         return Capabilities(context_tokens=options.context_tokens, vocabulary_tokens=vocabulary_tokens)
-    lengths = npu_lengths(options.properties)
+    lengths = static_lengths(options.properties)
     return Capabilities(
-        context_tokens=min(options.context_tokens, sum(lengths.values())),
+        context_tokens=lengths.usable_tokens(options.context_tokens, options.rope_switch_tokens),
         logprobs=False,
-        longest_prompt_tokens=lengths["MAX_PROMPT_LEN"],
+        longest_prompt_tokens=lengths.prompt_tokens,
         vocabulary_tokens=vocabulary_tokens,
     )
 
@@ -111,11 +116,13 @@ class OpenVINOSession:
         pipeline: Pipeline,
         *,
         device: str,
+        is_rehearsal: bool,
         device_name: str,
         capabilities: Capabilities,
         rope_switch_tokens: int | None,
     ) -> None:
         self.device = device
+        self.is_rehearsal = is_rehearsal
         self.device_name = device_name
         self.capabilities = capabilities
         self._rope_switch_tokens = rope_switch_tokens

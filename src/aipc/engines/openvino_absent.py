@@ -9,6 +9,9 @@ from aipc.devices.machine import Machine
 from aipc.devices.verdict import Obstacle
 from aipc.errors import DeviceError, UsageError
 
+# What a person without an NPU can do.
+REHEARSAL_INSTEAD = "; --rehearse (in Python rehearse=True) runs the NPU's pipeline on the CPU"
+
 
 def absent_device(
     device: str, available: Sequence[str], said: str | None, *, machine: Machine | None = None
@@ -19,12 +22,15 @@ def absent_device(
     all. `machine` stands in for this PC.
     """
     obstacle = _obstacle(examine(machine), device)
+    instead = (
+        "; --rehearse (in Python rehearse=True) runs the NPU's pipeline on the CPU" if device.upper() == "NPU" else ""
+    )
     expected = f"one that OpenVINO sees here ({', '.join(available) or 'none'})"
     what = f"device {device!r} cannot be used"
     if obstacle is None:
-        return DeviceError(what, expected=expected, found=said, try_next="aipc devices")
+        return DeviceError(what, expected=expected, found=said, try_next=f"aipc devices{instead}")
     more = f"aipc devices {device.lower()} tells more"
-    return DeviceError(what, expected=expected, found=obstacle.reason, try_next=f"{obstacle.fix}; {more}")
+    return DeviceError(what, expected=expected, found=obstacle.reason, try_next=f"{obstacle.fix}; {more}{instead}")
 
 
 def _obstacle(report: Report, device: str) -> Obstacle | None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from aipc.engines.openvino_lengths import static_lengths
+from aipc.engines.openvino_rehearsal import REHEARSAL, stand_in
 from aipc.errors import UsageError
 from aipc.openvino_import import first_useful_line
 
@@ -15,8 +17,6 @@ RUNTIME_PROPERTIES = frozenset({"CACHE_DIR", "CACHE_MODE", "ENABLE_MMAP"})
 NPU_PIPELINE_PROPERTIES = frozenset(
     {"MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT", "EXPORT_BLOB", "BLOB_PATH", "NPU_USE_NPUW"}
 )
-NPU_REHEARSAL = "NPUW_DEVICES"  # runs the NPU's static pipeline on another device, for rehearsals without an NPU
-NPU_LENGTHS = {"MAX_PROMPT_LEN": 1024, "MIN_RESPONSE_LEN": 128}  # tokens, openvino-genai's own defaults
 
 
 def found_device(core: Any, device: str, properties: Mapping[str, str]) -> str:
@@ -26,7 +26,7 @@ def found_device(core: Any, device: str, properties: Mapping[str, str]) -> str:
         return wanted  # without a look at the others, whose plugins and drivers would be loaded for it
     available = [str(name) for name in core.available_devices]
     is_there = wanted in available or any(name.startswith(f"{wanted}.") for name in available)
-    if is_there or (wanted == "NPU" and NPU_REHEARSAL in properties):
+    if is_there or stand_in(wanted, properties) is not None:
         return wanted
     from aipc.engines.openvino_absent import absent_device  # the doctor, whom nobody needs who has the device
 
@@ -42,43 +42,26 @@ def _why_not(core: Any, device: str) -> str | None:
 
 
 def full_name(core: Any, device: str, properties: Mapping[str, str]) -> str:
-    """The name a person knows the device by, or its id when OpenVINO offers none.
-
-    An NPU's pipeline that runs on another device is called what it is, so that no number passes for the NPU's.
-    """
-    if device == "NPU" and NPU_REHEARSAL in properties:
-        stand_ins = [name.strip() for name in properties[NPU_REHEARSAL].split(",")]
-        is_there = any(str(name).startswith("NPU") for name in core.available_devices)
-        if "NPU" not in stand_ins or not is_there:
-            others = ", ".join(name for name in stand_ins if name != "NPU")
-            return f"rehearsal of the NPU's pipeline on the {others}"
+    """The name a person knows the device by, or its id when OpenVINO offers none; in a rehearsal, the stand-in's."""
+    runs_on = stand_in(device, properties) or device
     try:
-        return str(core.get_property(device, "FULL_DEVICE_NAME"))
+        return str(core.get_property(runs_on, "FULL_DEVICE_NAME")).strip()
     except RuntimeError:
-        return device
+        return runs_on
 
 
 def checked_properties(core: Any, device: str, properties: Mapping[str, str]) -> dict[str, str | int]:
     """`properties` as OpenVINO takes them. Raises `UsageError` for one that the device does not have or cannot set."""
     known = _settable(core, device)
+    if stand_in(device, properties) is not None:
+        known |= REHEARSAL.keys()  # some of these go on to the stand-in
     for name in properties:
         if name not in known and not (device == "NPU" and name.startswith("NPUW_")):
             raise _unknown_property(device, name, known)
     checked: dict[str, str | int] = dict(properties)
     if device == "NPU":
-        checked.update(npu_lengths(properties))
+        checked.update(static_lengths(properties).as_properties())
     return checked
-
-
-def npu_lengths(properties: Mapping[str, str]) -> dict[str, int]:
-    """The static lengths of an NPU pipeline, in tokens. Raises `UsageError` when one is no positive whole number."""
-    return {name: _tokens(name, properties.get(name, str(default))) for name, default in NPU_LENGTHS.items()}
-
-
-def _tokens(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise UsageError(f"property {name}", expected="a number of tokens, 1 or more", found=repr(text))
-    return int(text)
 
 
 def _settable(core: Any, device: str) -> frozenset[str]:

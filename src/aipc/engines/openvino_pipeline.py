@@ -63,11 +63,11 @@ def _scheduler(genai: Any, options: LoadOptions) -> Any:
 
 
 class StaticPipeline:
-    """NPU: static shapes, so the prompt's and the answer's lengths are fixed when the model is loaded."""
+    """NPU: static shapes, so the prompt's and the answer's lengths are fixed when the model is compiled."""
 
-    def __init__(self, genai: Any, model_dir: Path, device: str, *, properties: Mapping[str, str | int]) -> None:
+    def __init__(self, genai: Any, model_dir: Path, *, properties: Mapping[str, str | int]) -> None:
         tokenizer = genai.Tokenizer(NO_TOKENIZER)
-        self._pipeline = genai.LLMPipeline(str(model_dir), tokenizer, device, **dict(properties))
+        self._pipeline = genai.LLMPipeline(str(model_dir), tokenizer, "NPU", **dict(properties))
 
     def generate(self, input_ids: Any, config: Any, streamer: Any) -> None:
         self._pipeline.generate(input_ids, config, streamer)

@@ -36,7 +36,7 @@ def _check_lengths(prompt_tokens: int, max_tokens: int, capabilities: Capabiliti
             "the prompt is too long for this device",
             expected=f"at most {longest} tokens",
             found=prompt_tokens,
-            try_next="a shorter prompt, or a longer MAX_PROMPT_LEN",
+            try_next=f"a shorter prompt, or --ov-config MAX_PROMPT_LEN={prompt_tokens}",
         )
     if prompt_tokens + max_tokens > capabilities.context_tokens:
         raise ContextLengthError(

@@ -30,13 +30,15 @@ class Statistics:
     `prefill_tokens_per_s` is the prompt's tokens by the time to the first token: tokens that a prefix cache saved
     count as done. `decode_tokens_per_s` is of the tokens after the first one. `bytes_per_token` is what decoding one
     token reads (weights and KV cache), and `bandwidth_share` the share of `memory_bandwidth_bytes_per_s` that it makes;
-    that bandwidth is the CPU's, so other devices have no share. `device_choice` is why `--device auto` took the device,
-    None where it was named.
+    that bandwidth is the CPU's, so other devices have no share. A `rehearsal` of the NPU's pipeline on another device,
+    which `device` says too, is no measurement of the NPU. `device_choice` is why `--device auto` took the device, None
+    where it was named.
     """
 
     engine: str
     device: str
     device_name: str
+    rehearsal: bool
     prompt_tokens: int
     generated_tokens: int
     load_s: float | NotAvailable
@@ -109,6 +111,7 @@ def from_steps(
         engine=session.engine,
         device=session.device,
         device_name=session.device_name,
+        rehearsal=session.is_rehearsal,
         prompt_tokens=prompt_tokens,
         generated_tokens=len(steps),
         load_s=load_s,

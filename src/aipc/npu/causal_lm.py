@@ -186,7 +186,7 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         if getattr(generation_config, "prefill_chunk_size", None) is not None:
             raise UsageError("prefill_chunk_size", expected="None: OpenVINO cuts a prompt itself where it must")
         if self.network.lengths is not None:  # before the first token, not in the middle of an answer
-            check_static_total(self.network.lengths, generation_config.max_length)
+            check_static_total(self.network.lengths, generation_config.max_length, self._rope_switch_tokens)
         return generation_config
 
     def prepare_inputs_for_generation(
@@ -255,7 +255,12 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
             attention_mask = torch.ones((batch, past_tokens + new_tokens), dtype=torch.int64)
         if self.network.lengths is not None:
             check_static(
-                self.network.lengths, batch=batch, new_tokens=new_tokens, past_tokens=past_tokens, kept=logits_to_keep
+                self.network.lengths,
+                batch=batch,
+                new_tokens=new_tokens,
+                past_tokens=past_tokens,
+                kept=logits_to_keep,
+                rope_switch_tokens=self._rope_switch_tokens,
             )
         if attention_mask.shape != (batch, past_tokens + new_tokens):
             raise UsageError(

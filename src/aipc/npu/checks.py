@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from aipc.engines.openvino_lengths import StaticLengths
 from aipc.errors import ContextLengthError, UsageError
-from aipc.npu.network import Ints, Lengths
+from aipc.npu.network import Ints
 
 
 def check_ids(input_ids: Ints, *, vocabulary_tokens: int) -> None:
@@ -20,7 +21,15 @@ def check_ids(input_ids: Ints, *, vocabulary_tokens: int) -> None:
         )
 
 
-def check_static(lengths: Lengths, *, batch: int, new_tokens: int, past_tokens: int, kept: int) -> None:
+def check_static(
+    lengths: StaticLengths,
+    *,
+    batch: int,
+    new_tokens: int,
+    past_tokens: int,
+    kept: int,
+    rope_switch_tokens: int | None = None,
+) -> None:
     """Whether an NPU's pipeline can take a step of `new_tokens` in `batch` rows after `past_tokens`.
 
     `kept` is the number of tokens whose logits are wanted, 0 for all. Raises `UsageError` or `ContextLengthError`.
@@ -50,11 +59,21 @@ def check_static(lengths: Lengths, *, batch: int, new_tokens: int, past_tokens: 
             found=new_tokens,
             try_next=_longer("MAX_PROMPT_LEN", new_tokens),
         )
-    check_static_total(lengths, past_tokens + new_tokens)
+    check_static_total(lengths, past_tokens + new_tokens, rope_switch_tokens)
 
 
-def check_static_total(lengths: Lengths, tokens: int) -> None:
-    """Raises `ContextLengthError` when prompt and answer are together longer than an NPU's pipeline."""
+def check_static_total(lengths: StaticLengths, tokens: int, rope_switch_tokens: int | None = None) -> None:
+    """Raises `ContextLengthError` when prompt and answer are together longer than an NPU's pipeline, or than the
+    original context of a LongRoPE model that cannot go beyond it there (see `StaticLengths.usable_tokens`).
+    """
+    usable_tokens = lengths.usable_tokens(lengths.context_tokens, rope_switch_tokens)
+    if usable_tokens < min(tokens, lengths.context_tokens):
+        raise ContextLengthError(
+            "the NPU's pipeline reads prompts in chunks, and cannot pass this model's original context so",
+            expected=f"{usable_tokens} tokens at most",
+            found=tokens,
+            try_next="fewer tokens, or device='cpu'",
+        )
     if tokens > lengths.context_tokens:
         raise ContextLengthError(
             "prompt and answer are longer than the NPU's pipeline was compiled for",

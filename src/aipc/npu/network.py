@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aipc.engines.openvino import MODEL_FILE
-from aipc.engines.openvino_device import NPU_REHEARSAL, checked_properties, found_device, full_name
+from aipc.engines.openvino_device import checked_properties, found_device, full_name
+from aipc.engines.openvino_lengths import StaticLengths, static_lengths
+from aipc.engines.openvino_rehearsal import shown_device, stand_in, with_rehearsal
 from aipc.errors import DeviceError, EngineError, UsageError
 from aipc.floats import Float32
 from aipc.openvino_import import first_useful_line, import_openvino
@@ -20,8 +22,6 @@ from aipc.openvino_import import first_useful_line, import_openvino
 Ints = NDArray[np.int64]
 Indices = NDArray[np.int32]
 
-# As openvino-genai rehearses it: every part of the NPU's pipeline on the CPU, unpartitioned.
-REHEARSAL = {NPU_REHEARSAL: "CPU", "NPUW_ONLINE_PIPELINE": "NONE"}
 # The static pipeline of a language model, and which axes of its KV cache are the batch and the tokens. OpenVINO's
 # spelling of what openvino-genai sets:
 # https://github.com/openvinotoolkit/openvino.genai/blob/master/src/cpp/src/utils.cpp (update_npu_config)
@@ -37,14 +37,6 @@ _TO_END = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
-class Lengths:
-    """Of an NPU's static pipeline, in tokens."""
-
-    prompt_tokens: int
-    context_tokens: int
-
-
-@dataclass(frozen=True)
 class Place:
     """A device that was found, as OpenVINO spells it, with its checked properties. `name` is for people."""
 
@@ -54,12 +46,11 @@ class Place:
     properties: Mapping[str, str | int]
 
     @property
-    def lengths(self) -> Lengths | None:
+    def lengths(self) -> StaticLengths | None:
         """None on devices that take any length."""
         if self.device != "NPU":
             return None
-        prompt, response = (int(self.properties[name]) for name in ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN"))
-        return Lengths(prompt, prompt + response)
+        return static_lengths({name: str(value) for name, value in self.properties.items()})
 
 
 def find_place(device: str, *, rehearse: bool, properties: Mapping[str, str]) -> Place:
@@ -68,16 +59,17 @@ def find_place(device: str, *, rehearse: bool, properties: Mapping[str, str]) ->
     """
     if not isinstance(device, str):
         raise UsageError("device", expected="a name, such as 'npu' or 'cpu'", found=repr(device))
-    if rehearse and device.upper() != "NPU":
-        raise UsageError("rehearse", expected="only with device='npu'", found=f"device={device!r}")
+    properties = with_rehearsal(properties, device, rehearse=rehearse)
     core = import_openvino().Core()
-    properties = {**REHEARSAL, **properties} if rehearse else dict(properties)
     try:
         found = found_device(core, device, properties)
     except DeviceError as error:
         raise DeviceError(error.what, expected=error.expected, found=error.found, try_next=_instead(device)) from error
     checked = checked_properties(core, found, properties)
-    return Place(core, found, full_name(core, found, properties), checked)
+    name = full_name(core, found, properties)
+    if stand_in(found, properties) is not None:
+        name = f"{shown_device(found, properties)} ({name})"
+    return Place(core, found, name, checked)
 
 
 def _instead(device: str) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from aipc.errors import AipcError, ModelNotFoundError, StoreError
 from aipc.store.atomic import clear_leftovers, hidden, is_locked, locked, rename
+from aipc.store.blobs import remove_blobs
 from aipc.store.integrity import verify_sizes
 from aipc.store.manifest import Manifest, Origin, read_manifest
 from aipc.store.names import LONGEST_MODEL_NAME, is_model_name, model_path, slug
@@ -57,7 +58,7 @@ def models(root: Path | None = None) -> list[StoredModel]:
 
 
 def remove(name: str, root: Path | None = None) -> int:
-    """Remove a stored model, and what killed conversions of it left; return the bytes it took.
+    """Remove a stored model, what was compiled of it, and what killed conversions left; return the bytes they took.
 
     It is gone at once or not at all. Raises `UsageError` for an impossible name, `ModelNotFoundError` when
     there is no such model, `StoreBusyError` while another process writes it, and `StoreError` when the
@@ -74,7 +75,7 @@ def remove(name: str, root: Path | None = None) -> int:
         if path.is_dir():
             rename(path, hidden(path, "removed"))
         clear_leftovers(path)
-    return freed_bytes
+    return freed_bytes + remove_blobs(path, root)
 
 
 def name_for(origin: Origin, recipe_slug: str, root: Path | None = None) -> str:

@@ -1,0 +1,51 @@
+"""The rehearsal: the NPU's static pipeline with all of its parts on the CPU, for a PC without an NPU.
+
+Shapes, limits and text are those of the NPU's pipeline; speed, memory and formats of the weights are not. Nothing that
+was rehearsed counts as a run on the NPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aipc.errors import UsageError
+
+_STAND_INS = "NPUW_DEVICES"  # which devices take the parts of the NPU's pipeline, most wanted first
+# Every part on the CPU, unpartitioned. In FP32, so that nearly all text is the CPU's own (the cache is FP16), and
+# spelled so that a kept blob computes the same: on its way through one, INFERENCE_PRECISION_HINT would get lost, and a
+# group size other than the CPU's usual 32 too.
+REHEARSAL = {
+    _STAND_INS: "CPU",
+    "NPUW_ONLINE_PIPELINE": "NONE",
+    "NPU_USE_NPUW": "YES",
+    "EXECUTION_MODE_HINT": "ACCURACY",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "32",
+}
+
+
+def with_rehearsal(properties: Mapping[str, str], device: str | None, *, rehearse: bool) -> dict[str, str]:
+    """`properties` and, to `rehearse`, the rehearsal's. Raises `UsageError` for another device than the NPU."""
+    if not rehearse:
+        return dict(properties)
+    if not isinstance(device, str) or device.upper() != "NPU":
+        raise UsageError(
+            "rehearse", expected="the device npu", found=device or "no device", try_next="--device npu --rehearse"
+        )
+    return {**REHEARSAL, **properties}
+
+
+def stand_in(device: str, properties: Mapping[str, str]) -> str | None:
+    """The device that runs the NPU's pipeline in the NPU's place, such as "CPU"; None when the NPU itself may run it.
+
+    OpenVINO says "NPU" of a pipeline that ran on the CPU, so its word proves nothing.
+    """
+    names = [name.strip().upper() for name in properties.get(_STAND_INS, "").split(",")]
+    if device != "NPU" or "NPU" in names or not any(names):
+        return None
+    return ", ".join(name for name in names if name)
+
+
+def shown_device(device: str, properties: Mapping[str, str]) -> str:
+    """`device`, or what everybody who reads a result must be told instead, such as "NPU rehearsal on the CPU"."""
+    other = stand_in(device, properties)
+    return device if other is None else f"NPU rehearsal on the {other}"

@@ -1,0 +1,260 @@
+"""Compiled models, kept so that a device's compiler, which takes minutes, runs once.
+
+`blobs/` in the store has one directory per key, with the blob and a small manifest. It is written under a hidden name
+and renamed, so it is there whole or not at all, and no blob is handed on whose sha256 is another: what a compiler does
+with a damaged one is its own affair. Nothing here is a model: all of it can be deleted, and is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aipc.errors import IntegrityError, StoreBusyError, StoreError
+from aipc.progress import Note
+from aipc.store.atomic import clear_leftovers, delete, hidden, locked, refuse_full_disk, rename
+from aipc.store.hashing import hash_file
+from aipc.store.manifest import MANIFEST, read_manifest
+from aipc.store.root import store_root
+
+BLOB = "model.blob"  # openvino-genai wants this ending
+_KEY = "key.json"
+_NETWORK = ("openvino_model.xml", "openvino_model.bin")
+_SHAPES_KEPT = 4  # of one model
+_TURN_S, _MOST_TURNS = 10.0, 360  # an hour for another process that compiles the same model
+
+
+@dataclass(frozen=True)
+class BlobKey:
+    """What a compiled model depends on, each part in plain text.
+
+    `parts` are model, plugin, driver, platform and whatever else the compiler is given; `shape` are the lengths.
+    `model_dir` says whose blob it is, and is no part of the key: a model may be moved.
+    """
+
+    model_dir: Path
+    shape: str
+    parts: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        text = json.dumps([self.shape, dict(self.parts)], sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A blob's directory and what its manifest says; `used_s` is when it was last looked up, by the epoch."""
+
+    path: Path
+    model_dir: str
+    shape: str
+    parts: Mapping[str, str]
+    size_bytes: int
+    sha256: str
+    used_s: float
+
+    def is_of(self, key: BlobKey) -> bool:
+        return self.model_dir == _absolute(key.model_dir) or self.parts.get("model") == key.parts["model"]
+
+
+def model_identity(model_dir: Path) -> str:
+    """The network's part of a key: the sha256s of the manifest. Another tool's directory has none, and is known by its
+    place, and by its files' sizes and times.
+
+    Raises `StoreError` when a file cannot be read.
+    """
+    if (model_dir / MANIFEST).is_file():
+        files = read_manifest(model_dir).files
+        known = [files[name].sha256 for name in _NETWORK if name in files]
+        if len(known) == len(_NETWORK):
+            return f"sha256 {hashlib.sha256(''.join(known).encode()).hexdigest()}"
+    try:
+        found = [(model_dir / name).stat() for name in _NETWORK]
+    except OSError as error:
+        raise StoreError(f"{model_dir} cannot be read: {error.strerror}") from error
+    text = json.dumps([_absolute(model_dir), *((status.st_size, status.st_mtime_ns) for status in found)])
+    return f"files {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def find_blob(key: BlobKey) -> Path | None:
+    """The blob of this key, read whole and compared; None when there is none. Raises `IntegrityError`, `StoreError`."""
+    directory = _directory() / key.name
+    if not directory.is_dir():
+        return None
+    kept, blob = _read(directory), directory / BLOB
+    if kept is None:
+        raise _damaged(directory / _KEY, expected="a manifest", found="none that can be read")
+    try:
+        record = hash_file(blob)
+    except OSError as error:
+        raise _damaged(blob, expected=f"{kept.size_bytes:,} bytes", found=error.strerror) from error
+    if record.size_bytes != kept.size_bytes:
+        raise _damaged(blob, expected=f"{kept.size_bytes:,} bytes", found=f"{record.size_bytes:,} bytes")
+    if record.sha256 != kept.sha256:
+        raise _damaged(blob, expected=f"sha256 {kept.sha256[:16]}…", found=f"{record.sha256[:16]}…")
+    with suppress(OSError):
+        os.utime(directory / _KEY)
+    return blob
+
+
+def drop_blob(key: BlobKey) -> None:
+    """Remove a blob that proved useless."""
+    _remove(_directory() / key.name)
+
+
+def why_stale(key: BlobKey) -> str | None:
+    """How the kept blob that is nearest to `key` differs, as "the driver changed from A to B"; None without one."""
+    others = [kept for kept in _all() if kept.is_of(key) and kept.shape == key.shape and kept.parts != key.parts]
+    if not others:
+        return None
+    nearest = min(others, key=lambda kept: len(_differences(kept, key)))
+    return ", ".join(
+        f"the {name} changed from {nearest.parts.get(name, 'none')} to {key.parts.get(name, 'none')}"
+        for name in _differences(nearest, key)
+    )
+
+
+def _differences(kept: _Kept, key: BlobKey) -> list[str]:
+    return [name for name in {**key.parts, **kept.parts} if kept.parts.get(name) != key.parts.get(name)]
+
+
+@contextmanager
+def writing_blob(key: BlobKey, *, needed_bytes: int, note: Note) -> Iterator[BlobWriting]:
+    """Keep other processes from compiling the same; where one does so already, say so by `note` and wait for its end.
+
+    Raises `StoreBusyError` after an hour, `DiskSpaceError`, `StoreError`. What was not committed is removed.
+    """
+    destination = _directory() / key.name
+    with _locked_in_turn(destination, note):
+        clear_leftovers(destination)
+        task = BlobWriting(key, destination, needed_bytes=needed_bytes)
+        try:
+            yield task
+        finally:
+            task.discard()
+
+
+@contextmanager
+def _locked_in_turn(destination: Path, note: Note) -> Iterator[None]:
+    with ExitStack() as held:
+        for turn in range(_MOST_TURNS):
+            try:
+                held.enter_context(locked(destination, wait_s=_TURN_S if turn else 0.0))
+                break
+            except StoreBusyError:
+                if turn + 1 == _MOST_TURNS:
+                    raise
+                if turn == 0:
+                    note("another process is compiling this model: waiting for it")
+        yield
+
+
+class BlobWriting:
+    """A blob on its way into the store. Whoever holds it also holds the lock of its key."""
+
+    def __init__(self, key: BlobKey, destination: Path, *, needed_bytes: int) -> None:
+        self._key = key
+        self._destination = destination
+        self._directory = hidden(destination, "partial")
+        self._needed_bytes = needed_bytes
+
+    def begin(self) -> Path:
+        """Where the compiler writes the blob. Raises `DiskSpaceError`, `StoreError`."""
+        refuse_full_disk(self._directory.parent, self._needed_bytes)
+        try:
+            self._directory.mkdir()
+        except OSError as error:
+            raise StoreError(f"{self._directory} cannot be made: {error.strerror}") from error
+        return self._directory / BLOB
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the compiler is done, and the blob's file there."""
+        return (self._directory / BLOB).exists()
+
+    def commit(self) -> None:
+        """Make it visible, and drop what it replaces: blobs of the model that are stale, and its oldest shapes.
+
+        Raises `StoreError` when the system refuses.
+        """
+        record = hash_file(self._directory / BLOB)
+        document = {
+            "model_dir": _absolute(self._key.model_dir),
+            "shape": self._key.shape,
+            "parts": dict(self._key.parts),
+            "size": record.size_bytes,
+            "sha256": record.sha256,
+        }
+        try:
+            text = json.dumps(document, indent=2) + "\n"
+            (self._directory / _KEY).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StoreError(f"{self._directory} cannot be written: {error.strerror}") from error
+        delete(self._destination)  # a damaged one
+        rename(self._directory, self._destination)
+        _prune(self._key, self._destination)
+
+    def discard(self) -> None:
+        with suppress(StoreError):
+            delete(self._directory)
+
+
+def _prune(key: BlobKey, newest: Path) -> None:
+    others = [kept for kept in _all() if kept.is_of(key) and kept.path != newest]
+    current = sorted((kept for kept in others if kept.parts == key.parts), key=lambda kept: -kept.used_s)
+    for kept in [*(kept for kept in others if kept.parts != key.parts), *current[_SHAPES_KEPT - 1 :]]:
+        _remove(kept.path)
+
+
+def remove_blobs(model_dir: Path, root: Path | None = None) -> int:
+    """Remove the blobs of the model that is, or was, in `model_dir`; return the bytes they took."""
+    mine = [kept for kept in _all(root) if kept.model_dir == _absolute(model_dir)]
+    for kept in mine:
+        _remove(kept.path)
+    return sum(kept.size_bytes for kept in mine if not kept.path.exists())
+
+
+def _remove(path: Path) -> None:
+    """Gone at once for others; what another program holds open stays."""
+    with suppress(StoreError), locked(path):
+        rename(path, hidden(path, "removed"))
+        delete(hidden(path, "removed"))
+
+
+def _all(root: Path | None = None) -> list[_Kept]:
+    try:
+        entries = sorted(entry for entry in _directory(root).iterdir() if not entry.name.startswith("."))
+    except OSError:
+        return []
+    return [kept for entry in entries if (kept := _read(entry)) is not None]
+
+
+def _read(directory: Path) -> _Kept | None:
+    """None for what is no blob's directory, or is damaged."""
+    path = directory / _KEY
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        parts = {str(name): str(value) for name, value in found["parts"].items()}
+        used_s = path.stat().st_mtime
+        model_dir, shape, sha256 = (str(found[name]) for name in ("model_dir", "shape", "sha256"))
+        return _Kept(directory, model_dir, shape, parts, int(found["size"]), sha256, used_s)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _directory(root: Path | None = None) -> Path:
+    return (store_root() if root is None else root) / "blobs"
+
+
+def _absolute(path: Path) -> str:
+    return str(path.resolve())
+
+
+def _damaged(path: Path, *, expected: str, found: object) -> IntegrityError:
+    return IntegrityError(f"{path} is not the file that was written", expected=expected, found=found)

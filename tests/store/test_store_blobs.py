@@ -1,0 +1,139 @@
+"""Compiled models in the store: whole or absent, for one key each, and not too many of them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from model_files import write_model
+
+from aipc.errors import DiskSpaceError, IntegrityError, StoreError
+from aipc.progress import unsaid
+from aipc.store import blobs as blobs_module
+from aipc.store import models_directory, remove, store_root
+from aipc.store.blobs import BLOB, BlobKey, find_blob, model_identity, remove_blobs, why_stale, writing_blob
+
+PARTS = {"model": "sha256 1", "plugin": "1.0", "driver": "7", "compiler": "3", "platform": "4000", "properties": "{}"}
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> BlobKey:
+    return BlobKey(tmp_path / "model", "prompt 256 + answer 128 tokens", PARTS)
+
+
+def write(key: BlobKey, content: bytes = b"machine code") -> Path:
+    with writing_blob(key, needed_bytes=0, note=unsaid) as writing:
+        writing.begin().write_bytes(content)
+        assert writing.has_begun
+        writing.commit()
+    blob = find_blob(key)
+    assert blob is not None
+    return blob
+
+
+def kept() -> list[str]:
+    return sorted(path.name for path in (store_root() / "blobs").iterdir() if not path.name.startswith("."))
+
+
+def test_a_blob_is_found_by_its_key_alone(key: BlobKey, tmp_path: Path) -> None:
+    assert find_blob(key) is None
+    assert write(key).read_bytes() == b"machine code"
+    assert find_blob(replace(key, model_dir=tmp_path / "moved")) is not None
+    for other in (replace(key, shape="prompt 512 + answer 128 tokens"), replace(key, parts={**PARTS, "driver": "8"})):
+        assert find_blob(other) is None
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_what_changed_is_named(key: BlobKey, part: str) -> None:
+    write(key)
+    assert why_stale(key) is None
+    changed = replace(key, parts={**PARTS, part: "new"})
+    assert why_stale(changed) == f"the {part} changed from {PARTS[part]} to new"
+
+
+def test_another_shape_or_another_model_is_not_stale(key: BlobKey, tmp_path: Path) -> None:
+    write(key)
+    changed = {**PARTS, "driver": "8"}
+    assert why_stale(replace(key, parts=changed, shape="prompt 512 + answer 128 tokens")) is None
+    assert why_stale(replace(key, parts={**changed, "model": "sha256 2"}, model_dir=tmp_path / "other")) is None
+
+
+def test_stale_blobs_go_when_a_new_one_comes_and_few_shapes_stay(key: BlobKey, tmp_path: Path) -> None:
+    other_model = replace(key, model_dir=tmp_path / "other", parts={**PARTS, "model": "sha256 2"})
+    write(other_model)
+    write(key)
+    new = [replace(key, shape=f"shape {n}", parts={**PARTS, "driver": "8"}) for n in range(6)]
+    for age, one in enumerate(new):
+        os.utime(write(one).parent / "key.json", (1000 + age, 1000 + age))
+    assert kept() == sorted(one.name for one in (other_model, *new[2:]))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "no manifest"])
+def test_a_damaged_blob_is_not_handed_on(key: BlobKey, damage: str) -> None:
+    blob = write(key)
+    if damage == "truncated":
+        blob.write_bytes(b"machine")
+    elif damage == "flipped":
+        blob.write_bytes(b"machine cods")
+    elif damage == "gone":
+        blob.unlink()
+    else:
+        (blob.parent / "key.json").write_text("{", encoding="utf-8")
+    with pytest.raises(IntegrityError):
+        find_blob(key)
+    assert write(key).read_bytes() == b"machine code"  # what is damaged stands in nobody's way
+
+
+def test_what_is_not_committed_leaves_nothing(key: BlobKey) -> None:
+    with pytest.raises(KeyError), writing_blob(key, needed_bytes=0, note=unsaid) as writing:
+        writing.begin().write_bytes(b"half")
+        raise KeyError
+    assert [path.suffix for path in (store_root() / "blobs").iterdir()] == [".lock"]
+
+
+def test_a_disk_that_is_too_full_is_refused_first(key: BlobKey) -> None:
+    with writing_blob(key, needed_bytes=2**60, note=unsaid) as writing:
+        with pytest.raises(DiskSpaceError):
+            writing.begin()
+        assert not writing.has_begun
+
+
+def test_a_moved_model_is_the_same_and_another_one_is_not(tmp_path: Path) -> None:
+    files = {"openvino_model.xml": b"<net/>", "openvino_model.bin": b"weights"}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for file, content in files.items():
+            (tmp_path / name / file).write_bytes(content)
+    by_place = [model_identity(tmp_path / name) for name in ("one", "two", "one")]
+    assert by_place[0] == by_place[2] != by_place[1]  # no manifest: known by place, sizes and times
+    os.utime(tmp_path / "one" / "openvino_model.bin", (5, 5))
+    assert model_identity(tmp_path / "one") != by_place[0]
+    with pytest.raises(StoreError):
+        model_identity(tmp_path / "none")
+
+
+def test_removing_a_model_removes_what_was_compiled_of_it(key: BlobKey) -> None:
+    path = write_model(models_directory() / "mine")
+    before = remove("mine")
+    write_model(path)
+    write(replace(key, model_dir=path), b"x" * 1000)
+    write(replace(key, parts={**PARTS, "model": "sha256 2"}))
+    assert remove("mine") == before + 1000
+    assert len(kept()) == 1
+    assert remove_blobs(key.model_dir) > 0
+    assert kept() == []
+
+
+def test_a_second_writer_waits_and_says_so(key: BlobKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs_module, "_MOST_TURNS", 2)
+    monkeypatch.setattr(blobs_module, "_TURN_S", 0.01)
+    said: list[str] = []
+    with writing_blob(key, needed_bytes=0, note=unsaid) as first:
+        with pytest.raises(StoreError, match="another process"), writing_blob(key, needed_bytes=0, note=said.append):
+            pass
+        first.begin().write_bytes(b"machine code")
+        first.commit()
+    assert said == ["another process is compiling this model: waiting for it"]
+    assert (find_blob(key) or Path()).name == BLOB
