@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import Aipc
@@ -111,3 +112,19 @@ def test_verify_finds_one_flipped_bit(aipc: Aipc, tiny_checkpoint_dir: Path) -> 
     result = aipc("models", "verify", stored.name)
     assert result.code == 1
     assert "model.onnx.data" in result.err
+
+
+@pytest.mark.parametrize(("platform", "command"), [("linux", "aipc models check"), ("win32", "aipc run -m")])
+def test_a_directory_for_another_pc_is_to_be_checked_next(
+    aipc: Aipc,
+    tiny_checkpoint_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    platform: str,
+    command: str,
+) -> None:
+    monkeypatch.setattr("aipc.cli.convert.sys", SimpleNamespace(platform=platform))
+    result = aipc("convert", tiny_checkpoint_dir, tmp_path / "out", "--to", "onnx", "--device", "directml")
+    assert f"next: {command} {tmp_path / 'out'} --device directml" in result.err
+    if command == "aipc models check":
+        assert aipc("models", "check", tmp_path / "out", "--device", "directml").code == 0

@@ -34,6 +34,13 @@ def test_stdout_is_the_text_and_stderr_the_statistics(aipc: Aipc, fake_dir: Path
     assert re.fullmatch(r"\n.* by fake: .*\nfirst token .*\npeak memory .*\n", result.err)
 
 
+def test_a_model_without_a_template_says_that_it_continues_the_prompt(aipc: Aipc, tmp_path: Path) -> None:
+    model = write_fake_model(tmp_path / "bare", template=False)
+    said = "bare has no chat template: PROMPT is continued as it is\n"
+    assert aipc("run", "-m", model, "Hi").err.startswith(said)
+    assert said not in aipc("run", "--raw", "-m", model, "Hi").err
+
+
 def test_quiet_leaves_the_text_alone(aipc: Aipc, fake_dir: Path) -> None:
     result = aipc("run", "-q", "-m", fake_dir, "Who are you?")
     assert (result.code, result.out, result.err) == (0, "I am Guide.\n", "")

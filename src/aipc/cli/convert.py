@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from aipc.cli.display import Display
 from aipc.cli.parsing import add_recipe_arguments, recipe_of
@@ -84,12 +85,18 @@ def _as_json(conversion: Conversion) -> dict[str, object]:
 
 def _summary(conversion: Conversion, device: str | None) -> str:
     plan = conversion.plan
-    option = "" if device in (None, "cpu") else f" --device {device}"
     return (
         f"{plan.label}: {plan.parameters / 1e6:,.1f} M weights at {plan.bits_per_weight:.2f} bits, "
         f"{conversion.manifest.size_bytes / 1e6:,.1f} MB, {conversion.seconds:.1f} s\n"
-        f'next: aipc run -m {quoted(conversion.path)}{option} "Can you introduce yourself?"'
+        f"next: {_next(quoted(conversion.path), device)}"
     )
+
+
+def _next(model: str, device: str | None) -> str:
+    if device == "directml" and sys.platform != "win32":  # made here for another PC
+        return f"aipc models check {model} --device directml"
+    option = "" if device in (None, "cpu") else f" --device {device}"
+    return f'aipc run -m {model}{option} "Can you introduce yourself?"'
 
 
 def _plan_table(plan: Plan) -> str:

@@ -57,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         need = Need(lambda chat: _prompt_ids(chat, prompt, arguments), arguments.max_tokens)
         with load_placed(place, progress=display, note=display.note, need=need) as model:
             display.end()
+            if not (arguments.raw or model.chat.has_template):
+                display.note(f"{model.name} has no chat template: PROMPT is continued as it is")
             answer = _start(model, prompt, arguments)
             show(answer, display, visible=not arguments.json)
             remember(model, answer)
