@@ -108,6 +108,14 @@ def test_rows_that_do_not_lie_together_are_taken_too() -> None:
     assert found == expected
 
 
+def test_rows_at_an_odd_address_are_taken_too() -> None:
+    values = np.random.default_rng(1).standard_normal((4, 256)).astype("<f4")
+    odd = np.frombuffer(b"\0" + values.tobytes(), np.uint8)[1:].view("<u4").reshape(values.shape)
+    assert not odd.flags.aligned
+    found, expected = both(Int4(32), Rows(odd, FloatType.F32))
+    assert found == expected
+
+
 @pytest.mark.parametrize(
     ("place", "wrong"),
     [

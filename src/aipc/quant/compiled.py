@@ -43,7 +43,7 @@ def quantized(rows: Rows, *, group_size: int, bits: int, symmetric: bool) -> Pac
     scales = np.empty((row_count, groups), np.float16)
     zero_points = np.empty((row_count, 0 if symmetric else groups), np.uint8)
     outcome = kernel.quantize(
-        np.ascontiguousarray(rows.bits),
+        np.require(rows.bits, requirements=["C_CONTIGUOUS", "ALIGNED"]),
         _KINDS[rows.float_type],
         row_count * groups,
         group_size,
