@@ -50,7 +50,7 @@ def test_off_a_terminal_a_long_stage_is_one_line_and_a_short_one_none(clock: lis
 
 
 def test_the_speed_is_that_of_what_the_stage_itself_did(clock: list[float]) -> None:
-    """Most of a file may have been downloaded the day before, or verified while it was written."""
+    """Most of a file is verified while it is written, before the stage begins."""
     stream = io.StringIO()
     with Display(stream) as display:
         display("verify", 1_600_000_000, 2_000_000_000)

@@ -50,7 +50,7 @@ class Display:
         self._stage: str | None = None
         self._begun_s = 0.0
         self._bytes = (0, 0)  # done, total
-        self._done_before_bytes = 0  # when the stage began, as of a download that goes on
+        self._done_before_bytes = 0  # when the stage began: most is verified while it is written
         self._timer: Timer | None = None
         self._bar: tuple[RichProgress, TaskID] | None = None
 
