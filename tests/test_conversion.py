@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from tiny_checkpoint import random_weights, write_checkpoint, write_weights
 from tiny_tokenizer import write_tokenizer
 
 from aipc.conversion import convert
-from aipc.errors import AipcError, ModelNotFoundError, StoreError, UsageError
+from aipc.errors import AipcError, CheckpointError, ModelNotFoundError, StoreError, UsageError
 from aipc.graph.data_file import BLOCK_ELEMENTS
 from aipc.plan import Plan
 from aipc.store import MANIFEST, read_manifest, resolve, verify
@@ -160,6 +162,36 @@ def test_a_forced_conversion_that_fails_keeps_the_old_model(tmp_path: Path) -> N
     write_weights(checkpoint, weights)
     refused(AipcError, r"model\.norm\.weight", checkpoint, out, force=True)
     assert verify(out).manifest == first
+
+
+@pytest.mark.parametrize("stopped_by", [KeyboardInterrupt, ZeroDivisionError])
+@pytest.mark.parametrize("tokenizer_fails", [False, True])
+def test_what_stops_the_weights_is_raised_once_the_tokenizer_is_written_too_and_nothing_is_left(
+    tiny_checkpoint_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped_by: type[BaseException],
+    tokenizer_fails: bool,
+) -> None:
+    stopped, finished = threading.Event(), threading.Event()
+
+    def write_tokenizer(model_dir: Path, out_dir: Path) -> None:
+        assert stopped.wait(20)
+        time.sleep(0.1)
+        (out_dir / "openvino_tokenizer.xml").write_bytes(b"late")  # the directory is still there
+        finished.set()
+        if tokenizer_fails:
+            raise CheckpointError("the tokenizer")
+
+    def stop(stage: str, done_bytes: int, total_bytes: int) -> None:
+        stopped.set()
+        raise stopped_by
+
+    monkeypatch.setattr("aipc.graph.openvino.tokenizer.write_openvino_tokenizer", write_tokenizer)
+    with pytest.raises(stopped_by):
+        convert(tiny_checkpoint_dir, tmp_path / "out", progress=stop)
+    assert finished.is_set()
+    assert [entry.name for entry in tmp_path.iterdir()] == [".out.lock"]
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -49,6 +49,16 @@ def test_off_a_terminal_a_long_stage_is_one_line_and_a_short_one_none(clock: lis
     assert stage not in display_module._STAGES or line.startswith(display_module._STAGES[stage][1])
 
 
+def test_the_speed_is_that_of_what_the_stage_itself_did(clock: list[float]) -> None:
+    """Most of a file is verified while it is written, before the stage begins."""
+    stream = io.StringIO()
+    with Display(stream) as display:
+        display("verify", 1_600_000_000, 2_000_000_000)
+        clock[0] += 2.0
+        display("verify", 2_000_000_000, 2_000_000_000)
+    assert stream.getvalue() == "verified what was written 2.00 GB at 200 MB/s in 2.0 s\n"
+
+
 def test_what_happens_once_is_told_however_short_it_was(clock: list[float]) -> None:
     stream = io.StringIO()
     with Display(stream) as display:

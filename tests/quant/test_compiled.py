@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +22,7 @@ from aipc.quant.int4 import Int4
 from aipc.quant.int8 import Int8
 
 pytestmark = pytest.mark.skipif(
-    compiled.kernel is None, reason="aipc was installed without a C compiler, so there is no compiled quantiser"
+    compiled.kernel is None, reason="there is no compiled quantiser: install aipc (again) where a C compiler is"
 )
 
 COLUMNS = 1152  # more than the compiled code takes at a time, and no whole number of times
@@ -102,6 +108,14 @@ def test_rows_that_do_not_lie_together_are_taken_too() -> None:
     assert found == expected
 
 
+def test_rows_at_an_odd_address_are_taken_too() -> None:
+    values = np.random.default_rng(1).standard_normal((4, 256)).astype("<f4")
+    odd = np.frombuffer(b"\0" + values.tobytes(), np.uint8)[1:].view("<u4").reshape(values.shape)
+    assert not odd.flags.aligned
+    found, expected = both(Int4(32), Rows(odd, FloatType.F32))
+    assert found == expected
+
+
 @pytest.mark.parametrize(
     ("place", "wrong"),
     [
@@ -112,6 +126,7 @@ def test_rows_that_do_not_lie_together_are_taken_too() -> None:
         (3, 31),
         (3, 0),
         (3, -64),
+        (3, 2**62 + 32),  # modulo 2**64 every size fits
         (4, 3),
         (6, bytearray(31)),
         (7, bytearray(2)),
@@ -124,3 +139,33 @@ def test_buffers_that_do_not_fit_each_other_are_refused(place: int, wrong: objec
     arguments[place] = wrong
     with pytest.raises(ValueError, match="do not fit"):
         compiled.kernel.quantize(*arguments)
+
+
+def test_buffers_that_begin_between_two_values_are_refused() -> None:
+    """The compiler takes it that a value lies at a multiple of its size."""
+    source, scales = memoryview(bytearray(129)), memoryview(bytearray(5))
+    rest = (1, 2, 32, 4, True, bytearray(32))
+    assert compiled.kernel.quantize(source[:-1], *rest, scales[:-1], bytearray(0)) == 0
+    for arguments in ((source[1:], *rest, scales[:-1]), (source[:-1], *rest, scales[1:])):
+        with pytest.raises(ValueError, match="do not fit"):
+            compiled.kernel.quantize(*arguments, bytearray(0))
+
+
+@pytest.mark.parametrize("flag", ["-ffast-math", "-mfpmath=387"])
+def test_code_that_would_round_otherwise_than_numpy_is_not_compiled(flag: str) -> None:
+    gcc = [shutil.which("gcc") or "gcc", "-fsyntax-only", f"-I{sysconfig.get_paths()['include']}"]
+    command = [*gcc, str(Path(compiled.__file__).with_name("kernel.c"))]
+    if shutil.which("gcc") is None or subprocess.run([*command, "-mfpmath=sse"], capture_output=True).returncode:
+        pytest.skip("needs GCC for x86-64 and Python.h")
+    refused = subprocess.run([*command, flag], capture_output=True, text=True)
+    assert refused.returncode
+    assert "would differ from numpy's" in refused.stderr
+
+
+@pytest.mark.parametrize("stale", [{}, {"VERSION": 0}])
+def test_what_another_kernel_c_was_compiled_to_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, stale: dict[str, int]
+) -> None:
+    assert compiled._found() is compiled.kernel
+    monkeypatch.setitem(sys.modules, "aipc.quant._kernel", SimpleNamespace(**stale))
+    assert compiled._found() is None

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,64 @@ def test_progress_counts_what_is_left_at_the_end(tmp_path: Path) -> None:
             file.write(memoryview(piece))
         assert not seen
     assert seen == sorted(seen) and seen[-1] == (len(WHOLE), len(WHOLE))
+
+
+def test_waiting_for_a_slow_disk_is_told_when_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    disk_is_done = threading.Event()
+
+    def slow(descriptor: int) -> None:
+        assert disk_is_done.wait(20)
+        order.append("flushed")
+
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        order.append(f"{done_bytes} of {total_bytes}")
+        disk_is_done.set()
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with CheckedFile(tmp_path / "file", len(WHOLE), progress) as file:
+        for piece in PIECES:  # written without waiting, though the disk holds none of it yet
+            file.write(memoryview(piece))
+    assert order[:2] == [f"0 of {len(WHOLE)}", "flushed"]
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, ZeroDivisionError])
+def test_whoever_stops_waits_for_the_threads_and_finds_the_file_closed(
+    interruption: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushing = threading.Event()
+
+    def slow(descriptor: int) -> None:
+        flushing.set()
+        threading.Event().wait(0.2)
+        os.fstat(descriptor)  # is still open
+
+    monkeypatch.setattr(os, "fsync", slow)
+    file = CheckedFile(tmp_path / "file", len(WHOLE))
+    with pytest.raises(interruption), file:
+        for piece in PIECES:
+            file.write(memoryview(piece))
+        assert flushing.wait(20)
+        raise interruption
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("hash", "flush"))]
+    assert file._file.closed and file._reader.closed
+    assert file._reading_back is not None and file._reading_back.exception() is None
+
+
+def test_a_file_that_cannot_be_read_back_is_held_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a virus scanner on Windows may do to a new file."""
+    opened, real = [], Path.open
+
+    def only_once(path: Path, *arguments: Any, **options: Any) -> Any:
+        if opened:
+            raise PermissionError(13, "used by another process")
+        opened.append(real(path, *arguments, **options))
+        return opened[0]
+
+    monkeypatch.setattr(Path, "open", only_once)
+    with pytest.raises(PermissionError), CheckedFile(tmp_path / "file", 1):
+        pass
+    assert opened[0].closed
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class Display:
         self._stage: str | None = None
         self._begun_s = 0.0
         self._bytes = (0, 0)  # done, total
+        self._done_before_bytes = 0  # when the stage began: most is verified while it is written
         self._timer: Timer | None = None
         self._bar: tuple[RichProgress, TaskID] | None = None
 
@@ -58,6 +59,7 @@ class Display:
             if stage != self._stage:
                 self.end()
                 self._begin(stage)
+                self._done_before_bytes = done_bytes
             self._bytes = (done_bytes, total_bytes)
             if self._bar is None:
                 return
@@ -92,7 +94,14 @@ class Display:
         if is_told and not failed and not is_told_later:
             once = " (only this first time)" if stage in _HAPPENS_ONCE else ""
             words = _done(stage)
-            self.note(f"{words}{_amount(self._bytes[1], seconds)} in {seconds:.1f} s{once}")
+            self.note(f"{words}{self._amount(seconds)} in {seconds:.1f} s{once}")
+
+    def _amount(self, seconds: float) -> str:
+        """All bytes, and the speed of those that were not done before."""
+        done_bytes, total_bytes = self._bytes
+        if not total_bytes:
+            return ""
+        return f" {_gigabytes(total_bytes)} at {_gigabytes((done_bytes - self._done_before_bytes) / seconds)}/s"
 
     def note(self, text: str) -> None:
         """A line or more for a person, paler than the result where the terminal can do that."""
@@ -142,12 +151,6 @@ def _done(stage: str) -> str:
     if stage.startswith(_COMPILING):
         return f"compiled {stage.removeprefix(_COMPILING)}"
     return _STAGES.get(stage, (stage, stage))[1]
-
-
-def _amount(total_bytes: int, seconds: float) -> str:
-    if not total_bytes:
-        return ""
-    return f" {_gigabytes(total_bytes)} at {_gigabytes(total_bytes / seconds)}/s"
 
 
 def _gigabytes(count: float) -> str:

@@ -15,13 +15,16 @@ from aipc.quant import Packed, not_finite, scale_too_large
 
 _KINDS = {FloatType.F16: 0, FloatType.BF16: 1, FloatType.F32: 2}
 _NOT_FINITE, _TOO_LARGE = 1, 2
+_VERSION = 1  # as in kernel.c
 
 
 def _found() -> ModuleType | None:
+    """None too for what was compiled from another kernel.c, and stayed where only Python's files were renewed."""
     try:
-        return import_module("aipc.quant._kernel")
+        kernel = import_module("aipc.quant._kernel")
     except ImportError:
         return None
+    return kernel if getattr(kernel, "VERSION", None) == _VERSION else None
 
 
 kernel = _found()
@@ -40,7 +43,7 @@ def quantized(rows: Rows, *, group_size: int, bits: int, symmetric: bool) -> Pac
     scales = np.empty((row_count, groups), np.float16)
     zero_points = np.empty((row_count, 0 if symmetric else groups), np.uint8)
     outcome = kernel.quantize(
-        np.ascontiguousarray(rows.bits),
+        np.require(rows.bits, requirements=["C_CONTIGUOUS", "ALIGNED"]),
         _KINDS[rows.float_type],
         row_count * groups,
         group_size,

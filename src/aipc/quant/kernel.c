@@ -9,6 +9,16 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Anywhere else numpy does the work: an extension that does not compile is left out. */
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "checkpoints are little-endian, and are read here as they lie in memory"
+#elif defined(__FAST_MATH__) || (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ == 2)
+#error "the bytes would differ from numpy's: every float operation has to be rounded to a float, as it is written"
+#endif
+#ifdef _MSC_VER
+#pragma fp_contract(off)
+#endif
+
 enum { F16, BF16, F32 };
 enum { DONE, NOT_FINITE, TOO_LARGE };
 
@@ -19,14 +29,18 @@ enum { DONE, NOT_FINITE, TOO_LARGE };
 #endif
 #define RESTRICT __restrict /* in MSVC, GCC and Clang; that codes and weights lie apart lets loops take many at once */
 
+#define VERSION 1 /* raised with every change of arguments or of results, here and in compiled.py */
 #define CHUNK 512 /* columns at a time */
 #define GROUPS 8 /* groups at a time; of 128 columns they fit the first-level cache */
 
-/* One copy of a function for each generation of x86 processors, of which the loader takes the newest that runs. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
+/* One copy of a function for each generation of x86 processors, of which the loader takes the newest that runs. It is
+   glibc's loader that can, and GCC knows generations from 12 on. */
+#if !defined(__GNUC__) || defined(__clang__) || !defined(__x86_64__) || !defined(__GLIBC__)
+#define FOR_EACH_CPU
+#elif __GNUC__ >= 12
 #define FOR_EACH_CPU __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
-#define FOR_EACH_CPU
+#define FOR_EACH_CPU __attribute__((target_clones("default", "avx2")))
 #endif
 
 static ALWAYS_INLINE float as_float(uint32_t bits) {
@@ -78,8 +92,8 @@ typedef struct {
     uint16_t *scales;
 } Task;
 
-/* The lowest value, at most 0, and the highest, at least 0, found on the stored bits: as signed integers positive floats
-   are in order, as unsigned integers the negative ones are. */
+/* The lowest value, at most 0, and the highest, at least 0, found on the stored bits: as signed integers positive
+   floats are in order, as unsigned integers the negative ones are. */
 #define EXTREME_BITS(name, signed_type, unsigned_type)                                                          \
     static ALWAYS_INLINE void name(const unsigned_type *bits, size_t count, unsigned_type *low, unsigned_type *high) { \
         signed_type highest = 0;                                                                                \
@@ -95,7 +109,8 @@ EXTREME_BITS(extreme_halves, int16_t, uint16_t)
 EXTREME_BITS(extreme_words, int32_t, uint32_t)
 
 /* Returns whether all values of the group are finite. */
-static ALWAYS_INLINE int extremes(const Task *task, int kind, size_t first, size_t columns, float *lowest, float *highest) {
+static ALWAYS_INLINE int extremes(const Task *task, int kind, size_t first, size_t columns, float *lowest,
+                                  float *highest) {
     if (kind == F32) {
         uint32_t low, high;
         extreme_words((const uint32_t *)task->source + first, columns, &low, &high);
@@ -193,10 +208,15 @@ FOR_EACH_CPU static int quantize_all(const Task *task) {
     }
 }
 
-static int has_sizes(const Task *task, Py_ssize_t source, Py_ssize_t codes, Py_ssize_t scales, Py_ssize_t zero_points) {
-    size_t elements = task->groups * task->columns, width = task->kind == F32 ? 4 : 2;
-    return (size_t)source == elements * width && (size_t)codes == elements * task->bits / 8 &&
-           (size_t)scales == task->groups * 2 && (size_t)zero_points == (task->symmetric ? 0 : task->groups);
+/* The sizes come from Python, and their products might not fit a size_t. */
+static int buffers_fit(const Task *task, const Py_buffer *source, const Py_buffer *codes, const Py_buffer *scales,
+                       const Py_buffer *zero_points) {
+    size_t width = task->kind == F32 ? 4 : 2, elements = task->groups * task->columns;
+    if (task->groups > 0 && task->columns > SIZE_MAX / 8 / task->groups) return 0;
+    return (size_t)source->len == elements * width && (size_t)codes->len == elements * (size_t)task->bits / 8 &&
+           (size_t)scales->len == task->groups * 2 &&
+           (size_t)zero_points->len == (task->symmetric ? 0 : task->groups) &&
+           (uintptr_t)source->buf % width == 0 && (uintptr_t)scales->buf % 2 == 0;
 }
 
 static PyObject *quantize(PyObject *self, PyObject *arguments) {
@@ -215,7 +235,7 @@ static PyObject *quantize(PyObject *self, PyObject *arguments) {
     task.scales = scales.buf;
     task.zero_points = zero_points.buf;
     if (groups >= 0 && columns > 0 && (task.bits == 8 || (task.bits == 4 && columns % 2 == 0)) &&
-        task.kind >= F16 && task.kind <= F32 && has_sizes(&task, source.len, codes.len, scales.len, zero_points.len)) {
+        task.kind >= F16 && task.kind <= F32 && buffers_fit(&task, &source, &codes, &scales, &zero_points)) {
         Py_BEGIN_ALLOW_THREADS
         outcome = quantize_all(&task);
         Py_END_ALLOW_THREADS
@@ -225,13 +245,27 @@ static PyObject *quantize(PyObject *self, PyObject *arguments) {
     PyBuffer_Release(&scales);
     PyBuffer_Release(&zero_points);
     if (outcome < 0) {
-        PyErr_SetString(PyExc_ValueError, "sizes of the buffers do not fit groups, columns and bits");
+        PyErr_SetString(PyExc_ValueError, "the buffers do not fit groups, columns and bits");
         return NULL;
     }
     return PyLong_FromLong(outcome);
 }
 
 static PyMethodDef methods[] = {{"quantize", quantize, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, methods, NULL, NULL, NULL, NULL};
 
-PyMODINIT_FUNC PyInit__kernel(void) { return PyModule_Create(&module); }
+static int add_version(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", VERSION); }
+
+/* It has no state, so any number of interpreters and threads may be in it at once. */
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)add_version},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, methods, slots, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&module); }

@@ -24,7 +24,8 @@ class CheckedFile:
     One thread hashes what was written, another has the disk hold it and reads it back. Left in the ordinary way, the
     file is whole, flushed and holds what was written, and `record` describes it; else `IntegrityError` is raised, or
     what a thread failed at, an OSError for a full disk. Compared is the CRC-32: what a disk or a memory does to bytes
-    is no attack, and it costs a tenth of a sha256.
+    is no attack, and it costs a tenth of a sha256. The system may answer from its memory: a disk that loses what it
+    said it holds is noticed by the sha256 of a later check.
     """
 
     def __init__(self, path: Path, size_bytes: int, progress: Progress | None = None) -> None:
@@ -40,7 +41,13 @@ class CheckedFile:
 
     def __enter__(self) -> CheckedFile:
         self._file = self._path.open("wb", buffering=0)
-        self._reader = self._path.open("rb", buffering=0)
+        try:
+            # Flushed by it too: in Windows' C library a write waits for a flush of the same descriptor, which must be
+            # one that may write.
+            self._reader = self._path.open("r+b", buffering=0)
+        except BaseException:
+            self._file.close()  # or Windows would not let anybody delete it
+            raise
         self._hashing = ThreadPoolExecutor(1, thread_name_prefix="hash")
         self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
         return self
@@ -65,7 +72,7 @@ class CheckedFile:
         return True
 
     def _read_back(self, end: int, progress: Progress | None = None) -> None:
-        os.fsync(self._file.fileno())
+        os.fsync(self._reader.fileno())
         buffer = memoryview(bytearray(_READ_AT_ONCE_BYTES))
         while self._read_bytes < end:
             count = self._reader.readinto(buffer[: end - self._read_bytes])
@@ -79,20 +86,16 @@ class CheckedFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._hashing.shutdown(cancel_futures=error is not None)
-            self._flushing.shutdown()
+        with self._file, self._reader, self._flushing, self._hashing:  # the threads end before their files are closed
             if error is None:
                 self._finish()
-        finally:
-            self._reader.close()
-            self._file.close()
 
     def _finish(self) -> None:
+        self._progress(self._read_bytes, self._size_bytes)  # the first of those that may wait for a slow disk
         for hashed in self._hashes:
             hashed.result()
-        self._is_idle()
-        self._progress(self._read_bytes, self._size_bytes)
+        if self._reading_back is not None:
+            self._reading_back.result()
         self._read_back(self._written_bytes, self._progress)
         self.record: FileRecord = self._hasher.result()
         self._require("bytes", f"{self._size_bytes:,}", f"{os.fstat(self._file.fileno()).st_size:,}")
