@@ -114,3 +114,9 @@ def test_only_what_ran_on_the_npu_is_called_npu() -> None:
 )
 def test_a_property_that_may_place_parts_elsewhere_is_known(properties: dict[str, str], elsewhere: bool) -> None:
     assert (parts_elsewhere(properties) is not None) == elsewhere
+
+
+@pytest.mark.parametrize("name", ["MAX_PROMPT_LEN", "MIN_RESPONSE_LEN"])
+def test_the_plugins_own_name_of_a_length_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"property NPUW_LLM_{name}: expected {name}\ntry: --ov-config {name}="):
+        static_lengths({f"NPUW_LLM_{name}": "64"})
