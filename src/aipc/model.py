@@ -16,6 +16,7 @@ from aipc.chat import Chat
 from aipc.devices.known import NotAvailable
 from aipc.engines import Capabilities, LoadOptions, Sampling, Session
 from aipc.engines.choice import engine_of
+from aipc.engines.device_names import kind_of
 from aipc.engines.openvino_rehearsal import with_rehearsal
 from aipc.errors import ContextLengthError, TemplateError, UsageError
 from aipc.placing import Placed, check_required, placed, wanted_place
@@ -110,7 +111,7 @@ def load_placed(place: Placed, *, progress: Progress, note: Note = unsaid, need:
     device = place.device_for(module)
     with ThreadPoolExecutor(1) as beside:  # what is left of an engine's load needs no interpreter
         chat = beside.submit(_prepared_chat, ready.path)
-        if module.name == "openvino" and device.upper() == "NPU":
+        if module.name == "openvino" and kind_of(device) == "npu":
             properties = prepare_static(ready, chat.result(), need, properties)
         options = LoadOptions(
             context_tokens=ready.context_tokens,

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType
 
 from aipc.engines import Session
-from aipc.engines.choice import chosen_engine, target_for, usual_device
+from aipc.engines.choice import chosen_engine, engine_of, target_for, usual_device
 from aipc.engines.device_names import AUTO, checked_device, checked_required, fulfils, kind_of
-from aipc.engines.openvino_rehearsal import stand_in
+from aipc.engines.openvino_rehearsal import parts_elsewhere
 from aipc.errors import DeviceError, UsageError
 from aipc.progress import Progress
 from aipc.quant.recipe import Recipe
@@ -53,18 +53,19 @@ def wanted_place(
     device = None if device is None else checked_device(device)
     if require_device is not None:
         require_device = checked_required(require_device, device)
-        _refuse_rehearsal(require_device, device, properties)
+        _refuse_other_parts(require_device, properties)
     engine = chosen_engine(engine, device=device or require_device, properties=properties)
     return Wanted(device, engine, require_device, properties)
 
 
-def _refuse_rehearsal(required: str, device: str | None, properties: Mapping[str, str]) -> None:
-    """Before a model is compiled for it; `check_required` would refuse it afterwards."""
-    if device is not None and stand_in(device.upper(), properties) is not None:
+def _refuse_other_parts(required: str, properties: Mapping[str, str]) -> None:
+    """Before a model is compiled for it: a rehearsal, and a pipeline of which OpenVINO may put parts elsewhere."""
+    elsewhere = parts_elsewhere(properties)
+    if kind_of(required) == "npu" and elsewhere is not None:
         raise UsageError(
             f"--require-device {required}",
             expected=f"a run on the {required}",
-            found="a rehearsal of it on another device",
+            found=f"{elsewhere}, which is a rehearsal of it or may place parts on another device",
             try_next="leave one of the two out",
         )
 
@@ -95,9 +96,11 @@ def _placed_by_itself(model: str | Path | None, recipe: Recipe | None, wanted: W
 
     progress("devices", 0, 0)
     report = examine()
-    possible = candidates(report, "openvino" if wanted.properties else wanted.engine)
+    engine = "openvino" if wanted.properties else wanted.engine
+    possible = candidates(report, engine)
     first = possible[0]
     ready = ready_model(model, recipe, target_for(first.engine, first.name), progress=progress)
+    engine_of(ready.path, engine)  # a directory that is no model for the engine that was asked for
     picked = pick(report, possible, ready)
     if wanted.required is not None and not fulfils(picked.device, wanted.required):
         raise DeviceError(
@@ -106,8 +109,8 @@ def _placed_by_itself(model: str | Path | None, recipe: Recipe | None, wanted: W
             found=picked.why,
             try_next=f"--device {wanted.required}",
         )
-    engine = chosen_engine(picked.engine, device=picked.device, properties=wanted.properties)
-    return Placed(ready, wanted, picked.device, engine, picked.why)
+    chosen = chosen_engine(picked.engine, device=picked.device, properties=wanted.properties)
+    return Placed(ready, wanted, picked.device, chosen, picked.why)
 
 
 def check_required(session: Session, required: str | None) -> None:

@@ -134,6 +134,12 @@ def test_a_directory_runs_by_its_own_engine_alone(ready: ReadyModel) -> None:
         picked(examine(RecordedMachine("nvidia-linux")), ready)
 
 
+def test_a_directory_for_another_engine_than_was_asked_for_runs_nowhere(ready: ReadyModel) -> None:
+    report = examine(RecordedMachine("meteor-lake-windows"))
+    with pytest.raises(DeviceError, match=r"the model is for another engine(.|\n)*--to onnx"):
+        picked(report, ready, "onnx")
+
+
 def test_a_card_that_does_not_hold_the_model_is_passed_over(ready: ReadyModel) -> None:
     report = examine(RecordedMachine("meteor-lake-linux"))
     tiny_card = [

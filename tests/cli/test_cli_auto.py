@@ -100,6 +100,9 @@ def test_a_required_device_runs(aipc: Aipc, sessions: Sessions, model: Path, wor
         (["--require-device", "npuu"], 2, "--require-device npuu"),
         (["--require-device", "npu", "--device", "auto"], 1, "--device auto takes gpu: expected --require-device npu"),
         (["--require-device", "npu", "--device", "AUTO:NPU,CPU"], 2, "leaves open what runs"),
+        (["--require-device", "npu", "--ov-config", "NPUW_DEVICES=CPU"], 2, "found NPUW_DEVICES=CPU, which"),
+        (["--require-device", "npu", "--ov-config", "NPUW_DEVICES=NPU,CPU"], 2, "found NPUW_DEVICES=NPU,CPU, which"),
+        (["--require-device", "npu", "--ov-config", "NPUW_SUBMODEL_DEVICE=0:CPU"], 2, "NPUW_SUBMODEL_DEVICE=0:CPU"),
     ],
 )
 def test_what_would_run_elsewhere_fails_before_the_load(
@@ -163,3 +166,11 @@ def test_auto_and_openvinos_properties_take_openvino(aipc: Aipc) -> None:
     assert result.code == 0
     assert " by openvino: " in result.err
     assert read(store_root() / FILE) == []  # the answer was tuned
+
+
+def test_auto_and_an_engine_that_the_directory_is_not_for_say_so(aipc: Aipc, tiny_model_dir: Path) -> None:
+    pytest.importorskip("onnxruntime_genai", reason='ONNX Runtime GenAI is missing: pip install ".[onnx]"')
+    result = aipc("run", "-m", tiny_model_dir, "--device", "auto", "--engine", "onnx", "Hi")
+    assert result.code == 2
+    assert "is no model for the onnx engine" in result.err
+    assert "--to onnx" in result.err.splitlines()[-1]

@@ -125,6 +125,24 @@ def test_on_a_terminal_a_stage_shows_its_name_and_erases_itself(monkeypatch: pyt
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")  # the cursor is back
 
 
+def test_a_note_has_a_line_of_its_own_while_a_spinner_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display_module, "_DRAWN_AFTER_S", 0.0)
+    stream = FakeTerminal()
+    with Display(stream) as display:
+        display("load", 0, 0)
+        _wait_for(stream, "loading the model")
+        stream.truncate(0)
+        display.note("compiled before")
+        assert stream.getvalue().index("\x1b[2K") < stream.getvalue().index("compiled before")  # the spinner is erased
+
+
+def _wait_for(stream: io.StringIO, text: str) -> None:
+    end_s = time.monotonic() + 10
+    while text not in stream.getvalue():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
 def test_on_a_terminal_a_short_stage_does_not_flicker() -> None:
     stream = FakeTerminal()
     with Display(stream) as display:

@@ -216,6 +216,21 @@ def test_the_cpu_is_found_without_asking_other_devices_drivers() -> None:
     assert found_device(Core(), "cpu", {}) == "CPU"  # `available_devices` would be an AttributeError
 
 
+def test_the_first_of_a_kind_may_be_numbered_where_it_is_alone() -> None:
+    class Core:
+        available_devices = ("CPU", "GPU", "NPU")
+
+        def get_property(self, *_: str) -> str:
+            return "a name"
+
+    assert [found_device(Core(), f"{kind}.0", {}) for kind in ("cpu", "GPU", "npu")] == ["CPU", "GPU", "NPU"]
+    with pytest.raises(DeviceError):
+        found_device(Core(), "gpu.1", {})
+    several = Core()
+    several.available_devices = ("CPU", "GPU.0", "GPU.1")
+    assert [found_device(several, name, {}) for name in ("gpu", "gpu.0", "gpu.1")] == ["GPU", "GPU.0", "GPU.1"]
+
+
 def test_an_unknown_property_names_the_near_ones(tiny_model_dir: Path) -> None:
     for name in ("INFERENCE_NUM_THREAD", "inference_num_threads"):
         with pytest.raises(UsageError, match="INFERENCE_NUM_THREADS"):

@@ -10,7 +10,7 @@ from aipc.engines.openvino_lengths import (
     lengths_for_request,
     static_lengths,
 )
-from aipc.engines.openvino_rehearsal import REHEARSAL, shown_device, stand_in, with_rehearsal
+from aipc.engines.openvino_rehearsal import REHEARSAL, parts_elsewhere, shown_device, stand_in, with_rehearsal
 from aipc.errors import UsageError
 
 
@@ -97,3 +97,26 @@ def test_only_what_ran_on_the_npu_is_called_npu() -> None:
         with pytest.raises(UsageError, match="--device npu --rehearse"):
             with_rehearsal({}, device, rehearse=True)
     assert with_rehearsal({}, None, rehearse=False) == {}
+    with pytest.raises(UsageError, match="found 'NPU'\ntry: leave NPUW_DEVICES out"):
+        with_rehearsal({"NPUW_DEVICES": "NPU"}, "npu", rehearse=True)
+
+
+@pytest.mark.parametrize(
+    ("properties", "elsewhere"),
+    [
+        ({}, False),
+        ({"NPUW_DEVICES": "NPU"}, False),
+        ({"NPUW_SUBMODEL_DEVICE": "0:NPU,last:NPU"}, False),
+        ({"NPUW_DEVICES": "npu, cpu"}, True),
+        ({"NPUW_SUBMODEL_DEVICE": "0:NPU,last:CPU"}, True),
+        (REHEARSAL, True),
+    ],
+)
+def test_a_property_that_may_place_parts_elsewhere_is_known(properties: dict[str, str], elsewhere: bool) -> None:
+    assert (parts_elsewhere(properties) is not None) == elsewhere
+
+
+@pytest.mark.parametrize("name", ["MAX_PROMPT_LEN", "MIN_RESPONSE_LEN"])
+def test_the_plugins_own_name_of_a_length_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"property NPUW_LLM_{name}: expected {name}\ntry: --ov-config {name}="):
+        static_lengths({f"NPUW_LLM_{name}": "64"})

@@ -53,6 +53,11 @@ def test_what_was_recorded_is_read_with_its_time(file: Path) -> None:
     assert all(entry.time.endswith("+00:00") for entry in read(file))
 
 
+def test_a_models_name_may_hold_what_is_no_unicode(file: Path) -> None:
+    record(file, replace(CPU, model_name="mod\udce8le é"))
+    assert [entry.model_name for entry in read(file)] == ["mod\udce8le é"]
+
+
 def test_the_median_of_the_newest_counts(file: Path) -> None:
     for speed in (1000.0, 1000.0, 10.0, 11.0, 50.0, 12.0, 13.0):
         record(file, with_speed(CPU, speed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,12 +46,21 @@ def test_a_blob_is_found_by_its_key_alone(key: BlobKey, tmp_path: Path) -> None:
         assert find_blob(other) is None
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "properties"])
 def test_what_changed_is_named(key: BlobKey, part: str) -> None:
     write(key)
     assert why_stale(key) is None
     changed = replace(key, parts={**PARTS, part: "new"})
     assert why_stale(changed) == f"the {part} changed from {PARTS[part]} to new"
+
+
+def test_other_properties_are_no_reason_and_leave_the_blob(key: BlobKey) -> None:
+    """A rehearsal does not cost an NPU its compiled model, nor does one try with a property."""
+    write(key)
+    rehearsal = replace(key, parts={**PARTS, "properties": '{"NPUW_DEVICES": "CPU"}', "platform": "a CPU"})
+    assert why_stale(rehearsal) is None
+    write(rehearsal)
+    assert kept() == sorted([key.name, rehearsal.name])
 
 
 def test_another_shape_or_another_model_is_not_stale(key: BlobKey, tmp_path: Path) -> None:
@@ -70,7 +80,7 @@ def test_stale_blobs_go_when_a_new_one_comes_and_few_shapes_stay(key: BlobKey, t
     assert kept() == sorted(one.name for one in (other_model, *new[2:]))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "no manifest"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "no manifest", "infinite", "deep", "of another"])
 def test_a_damaged_blob_is_not_handed_on(key: BlobKey, damage: str) -> None:
     blob = write(key)
     if damage == "truncated":
@@ -79,8 +89,16 @@ def test_a_damaged_blob_is_not_handed_on(key: BlobKey, damage: str) -> None:
         blob.write_bytes(b"machine cods")
     elif damage == "gone":
         blob.unlink()
+    elif damage == "of another":
+        other = write(replace(key, parts={**PARTS, "model": "sha256 2", "properties": "{1}"}), b"another's code")
+        shutil.copytree(other.parent, blob.parent, dirs_exist_ok=True)
     else:
-        (blob.parent / "key.json").write_text("{", encoding="utf-8")
+        manifest = blob.parent / "key.json"
+        whole = manifest.read_text(encoding="utf-8")
+        size = f'"size": {len(b"machine code")}'
+        assert size in whole
+        lies = {"no manifest": "{", "infinite": whole.replace(size, '"size": Infinity'), "deep": "[" * 100_000}
+        manifest.write_text(lies[damage], encoding="utf-8")
     with pytest.raises(IntegrityError):
         find_blob(key)
     assert write(key).read_bytes() == b"machine code"  # what is damaged stands in nobody's way
@@ -91,6 +109,20 @@ def test_what_is_not_committed_leaves_nothing(key: BlobKey) -> None:
         writing.begin().write_bytes(b"half")
         raise KeyError
     assert [path.suffix for path in (store_root() / "blobs").iterdir()] == [".lock"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_blob(key: BlobKey) -> None:
+    write(key)
+    blobs, running = store_root() / "blobs", replace(key, shape="running")
+    for name in ("dead.partial", "dead.removed"):
+        (blobs / f".{name}").mkdir()
+        (blobs / f".{name}" / BLOB).write_bytes(b"half")
+    with writing_blob(running, needed_bytes=0, note=unsaid) as writing:
+        writing.begin().write_bytes(b"half")
+        write(replace(key, shape="new"))
+        assert [path.name for path in blobs.iterdir() if path.suffix in (".partial", ".removed")] == [
+            f".{running.name}.partial"
+        ]
 
 
 def test_a_disk_that_is_too_full_is_refused_first(key: BlobKey) -> None:

@@ -33,7 +33,7 @@ def sorted_out(
     for device in report.devices:
         if device.id not in taken:
             refused = [why for one, why in refusals.items() if one.device.id == device.id and why is not None]
-            unsuitable.append((device, refused[0] if refused else obstacle_of(device, engines[0]).reason))
+            unsuitable.append((device, refused[0] if refused else _obstacle(device, engines)))
     if not suitable:
         reasons = "; ".join(f"{device.id}: {why}" for device, why in unsuitable)
         raise DeviceError(
@@ -42,6 +42,14 @@ def sorted_out(
             try_next=_conversion(possible, refusals, model_dir),
         )
     return suitable, unsuitable
+
+
+def _obstacle(device: Device, engines: Sequence[str]) -> str:
+    """What keeps `engines` from the device; they may run there where only another engine was allowed."""
+    stopped = [
+        one for one in engines if not any(verdict.can_run for verdict in device.verdicts if verdict.engine == one)
+    ]
+    return obstacle_of(device, stopped[0]).reason if stopped else "the model is for another engine than was asked for"
 
 
 def _conversion(possible: Sequence[Candidate], refusals: Mapping[Candidate, str | None], model_dir: Path) -> str:

@@ -106,7 +106,9 @@ class Display:
     def note(self, text: str) -> None:
         """A line or more for a person, paler than the result where the terminal can do that."""
         if self._draws:
-            _console(self._stream).print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+            with self._lock:  # a console that draws puts the text above its spinner
+                console = self._bar[0].console if self._bar else _console(self._stream)
+                console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
         elif not self.quiet:
             print(text, file=self._stream, flush=True)
 

@@ -22,9 +22,7 @@ def absent_device(
     all. `machine` stands in for this PC.
     """
     obstacle = _obstacle(examine(machine), device)
-    instead = (
-        "; --rehearse (in Python rehearse=True) runs the NPU's pipeline on the CPU" if device.upper() == "NPU" else ""
-    )
+    instead = REHEARSAL_INSTEAD if device.upper() == "NPU" else ""
     expected = f"one that OpenVINO sees here ({', '.join(available) or 'none'})"
     what = f"device {device!r} cannot be used"
     if obstacle is None:

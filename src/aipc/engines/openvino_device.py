@@ -28,6 +28,9 @@ def found_device(core: Any, device: str, properties: Mapping[str, str]) -> str:
     is_there = wanted in available or any(name.startswith(f"{wanted}.") for name in available)
     if is_there or stand_in(wanted, properties) is not None:
         return wanted
+    alone = wanted.removesuffix(".0")
+    if alone in available:  # OpenVINO numbers a kind's devices only where there are several
+        return alone
     from aipc.engines.openvino_absent import absent_device  # the doctor, whom nobody needs who has the device
 
     raise absent_device(device, available, _why_not(core, wanted))

@@ -59,7 +59,13 @@ class StaticLengths:
 
 
 def static_lengths(properties: Mapping[str, str]) -> StaticLengths:
-    """What the plugin makes of `properties`. Raises `UsageError` for what is no length, and for a chunk it refuses."""
+    """What the plugin makes of `properties`.
+
+    Raises `UsageError` for what is no length, for a chunk it refuses, and for a length by the plugin's own name.
+    """
+    for name in (PROMPT, RESPONSE):
+        if f"NPUW_LLM_{name}" in properties:  # the plugin's own name, which would go before the length said here
+            raise UsageError(f"property NPUW_LLM_{name}", expected=name, try_next=f"--ov-config {name}=TOKENS")
     chunk = None if _reads_in_one_go(properties) else _chunk_tokens(properties)
     prompt = _rounded(_tokens(properties, PROMPT, USUAL_PROMPT_TOKENS), _STEP)
     response = _rounded(_tokens(properties, RESPONSE, USUAL_RESPONSE_TOKENS), _STEP)

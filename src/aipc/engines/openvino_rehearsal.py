@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from aipc.errors import UsageError
 
 _STAND_INS = "NPUW_DEVICES"  # which devices take the parts of the NPU's pipeline, most wanted first
+_PARTS = "NPUW_SUBMODEL_DEVICE"  # which device takes one part, as "0:CPU"
 # Every part on the CPU, unpartitioned. In FP32, so that nearly all text is the CPU's own (the cache is FP16), and
 # spelled so that a kept blob computes the same: on its way through one, INFERENCE_PRECISION_HINT would get lost, and a
 # group size other than the CPU's usual 32 too.
@@ -24,14 +25,25 @@ REHEARSAL = {
 
 
 def with_rehearsal(properties: Mapping[str, str], device: str | None, *, rehearse: bool) -> dict[str, str]:
-    """`properties` and, to `rehearse`, the rehearsal's. Raises `UsageError` for another device than the NPU."""
+    """`properties` and, to `rehearse`, the rehearsal's.
+
+    Raises `UsageError` for another device than the NPU, and for a property that would have the NPU run it.
+    """
     if not rehearse:
         return dict(properties)
     if not isinstance(device, str) or device.upper() != "NPU":
         raise UsageError(
             "rehearse", expected="the device npu", found=device or "no device", try_next="--device npu --rehearse"
         )
-    return {**REHEARSAL, **properties}
+    together = {**REHEARSAL, **properties}
+    if stand_in("NPU", together) is None:
+        raise UsageError(
+            "rehearse",
+            expected=f"another device than the NPU in {_STAND_INS}",
+            found=repr(together[_STAND_INS]),
+            try_next=f"leave {_STAND_INS} out",
+        )
+    return together
 
 
 def stand_in(device: str, properties: Mapping[str, str]) -> str | None:
@@ -43,6 +55,15 @@ def stand_in(device: str, properties: Mapping[str, str]) -> str | None:
     if device != "NPU" or "NPU" in names or not any(names):
         return None
     return ", ".join(name for name in names if name)
+
+
+def parts_elsewhere(properties: Mapping[str, str]) -> str | None:
+    """The property by which a part of the NPU's pipeline may run on another device, as it was typed; None without."""
+    for name in (_STAND_INS, _PARTS):
+        devices = [one.rpartition(":")[2].strip().upper() for one in properties.get(name, "").split(",")]
+        if set(devices) - {"", "NPU"}:
+            return f"{name}={properties[name]}"
+    return None
 
 
 def shown_device(device: str, properties: Mapping[str, str]) -> str:

@@ -141,11 +141,11 @@ def _newest(entries: Sequence[Measurement]) -> list[Measurement]:
 
 
 def _write(file: Path, entries: Iterable[Measurement]) -> None:
-    """Under the lock, so the other name is this process' own."""
+    """Under the lock, so the other name is this process' own. In ASCII, as a name may hold what is no Unicode."""
     part = file.with_name(f"{file.name}.part")
     document = {"format": FORMAT, "measurements": [asdict(entry) for entry in entries]}
     try:
-        part.write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+        part.write_text(json.dumps(document, indent=1), encoding="utf-8")
         rename(part, file)
     except BaseException:
         with suppress(OSError):

@@ -25,7 +25,8 @@ from aipc.store.root import store_root
 BLOB = "model.blob"  # openvino-genai wants this ending
 _KEY = "key.json"
 _NETWORK = ("openvino_model.xml", "openvino_model.bin")
-_SHAPES_KEPT = 4  # of one model
+_PROPERTIES = "properties"  # the part that a person chooses, as the shape: others do not make a blob stale
+_BLOBS_KEPT = 4  # of one model: shapes, and properties such as a rehearsal's
 _TURN_S, _MOST_TURNS = 10.0, 360  # an hour for another process that compiles the same model
 
 
@@ -33,7 +34,8 @@ _TURN_S, _MOST_TURNS = 10.0, 360  # an hour for another process that compiles th
 class BlobKey:
     """What a compiled model depends on, each part in plain text.
 
-    `parts` are model, plugin, driver, platform and whatever else the compiler is given; `shape` are the lengths.
+    `parts` are model, plugin, driver, platform, properties and whatever else the compiler is given; `shape` are the
+    lengths.
     `model_dir` says whose blob it is, and is no part of the key: a model may be moved.
     """
 
@@ -61,6 +63,10 @@ class _Kept:
 
     def is_of(self, key: BlobKey) -> bool:
         return self.model_dir == _absolute(key.model_dir) or self.parts.get("model") == key.parts["model"]
+
+    def is_stale(self, key: BlobKey) -> bool:
+        """Whether `key` takes its place: what is not a person's choice has changed."""
+        return self.parts != key.parts and self.parts.get(_PROPERTIES) == key.parts.get(_PROPERTIES)
 
 
 def model_identity(model_dir: Path) -> str:
@@ -90,6 +96,8 @@ def find_blob(key: BlobKey) -> Path | None:
     kept, blob = _read(directory), directory / BLOB
     if kept is None:
         raise _damaged(directory / _KEY, expected="a manifest", found="none that can be read")
+    if (kept.shape, kept.parts) != (key.shape, key.parts):
+        raise _damaged(directory / _KEY, expected=f"the key {key.name}", found="another one")
     try:
         record = hash_file(blob)
     except OSError as error:
@@ -110,7 +118,7 @@ def drop_blob(key: BlobKey) -> None:
 
 def why_stale(key: BlobKey) -> str | None:
     """How the kept blob that is nearest to `key` differs, as "the driver changed from A to B"; None without one."""
-    others = [kept for kept in _all() if kept.is_of(key) and kept.shape == key.shape and kept.parts != key.parts]
+    others = [kept for kept in _all() if kept.is_of(key) and kept.shape == key.shape and kept.is_stale(key)]
     if not others:
         return None
     nearest = min(others, key=lambda kept: len(_differences(kept, key)))
@@ -179,7 +187,7 @@ class BlobWriting:
         return (self._directory / BLOB).exists()
 
     def commit(self) -> None:
-        """Make it visible, and drop what it replaces: blobs of the model that are stale, and its oldest shapes.
+        """Make it visible, and drop what it replaces: blobs of the model that are stale, and those used longest ago.
 
         Raises `StoreError` when the system refuses.
         """
@@ -207,9 +215,20 @@ class BlobWriting:
 
 def _prune(key: BlobKey, newest: Path) -> None:
     others = [kept for kept in _all() if kept.is_of(key) and kept.path != newest]
-    current = sorted((kept for kept in others if kept.parts == key.parts), key=lambda kept: -kept.used_s)
-    for kept in [*(kept for kept in others if kept.parts != key.parts), *current[_SHAPES_KEPT - 1 :]]:
+    current = sorted((kept for kept in others if not kept.is_stale(key)), key=lambda kept: -kept.used_s)
+    for kept in [*(kept for kept in others if kept.is_stale(key)), *current[_BLOBS_KEPT - 1 :]]:
         _remove(kept.path)
+    _clear_abandoned(newest)
+
+
+def _clear_abandoned(newest: Path) -> None:
+    """What killed processes left of other keys, which may never be compiled again. `newest` is locked already."""
+    for role in ("partial", "removed"):
+        for left in newest.parent.glob(f".*.{role}"):
+            destination = left.with_name(left.name.removeprefix(".").removesuffix(f".{role}"))
+            if destination != newest:
+                with suppress(StoreError), locked(destination):
+                    clear_leftovers(destination)
 
 
 def remove_blobs(model_dir: Path, root: Path | None = None) -> int:
@@ -244,7 +263,7 @@ def _read(directory: Path) -> _Kept | None:
         used_s = path.stat().st_mtime
         model_dir, shape, sha256 = (str(found[name]) for name in ("model_dir", "shape", "sha256"))
         return _Kept(directory, model_dir, shape, parts, int(found["size"]), sha256, used_s)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
