@@ -58,6 +58,8 @@ def checked_stops(stop: str | Sequence[str]) -> list[str]:
     stops = [stop] if isinstance(stop, str) else stop
     if not isinstance(stops, Sequence) or not all(isinstance(text, str) for text in stops):
         raise UsageError("stop", expected="a text or a list of texts", found=repr(stop))
+    if not all(stops):
+        raise UsageError("a stop string is empty", expected="one character or more")
     return list(stops)
 
 

@@ -12,9 +12,15 @@ from aipc.chat import Chat
 from aipc.check import check
 from aipc.devices import NotAvailable, find_memory
 from aipc.engines import Capabilities, Sampling
-from aipc.engines.openvino_lengths import lengths_for_conversation, lengths_for_request, static_lengths
+from aipc.engines.openvino_lengths import (
+    PROMPT,
+    RESPONSE,
+    lengths_for_conversation,
+    lengths_for_request,
+    static_lengths,
+)
 from aipc.engines.request import checked_request
-from aipc.errors import ContextLengthError, DeviceError
+from aipc.errors import ContextLengthError, DeviceError, UsageError
 from aipc.ready import ReadyModel
 
 _KV_BYTES = 2  # an element of the KV cache: the plugin keeps it in FP16
@@ -32,9 +38,11 @@ def prepare_static(ready: ReadyModel, chat: Chat, need: Need | None, properties:
     """`properties` with the lengths that they leave open.
 
     Raises `DeviceError` for a model that the NPU does not take, `ContextLengthError` for a request that does not fit,
-    `UsageError` for a `max_tokens` that is none, and what making the prompt raises.
+    `UsageError` for a `max_tokens` that is none and for lengths beyond the model's context, and what making the prompt
+    raises.
     """
     _check_eligible(ready)
+    _refuse_beyond_context(ready, properties)
     usable_tokens = _usable_tokens(ready, properties)
     if need is None:
         return {**_conversation(ready, usable_tokens), **properties}
@@ -42,10 +50,10 @@ def prepare_static(ready: ReadyModel, chat: Chat, need: Need | None, properties:
     prompt_tokens = len(prompt_ids)
     if prompt_tokens >= usable_tokens:
         raise ContextLengthError(
-            "the prompt does not fit the model's context there",
+            "the prompt does not fit the model's context on the NPU",
             expected=f"fewer than {usable_tokens} tokens",
             found=prompt_tokens,
-            try_next="a shorter prompt, or --device cpu",
+            try_next="a shorter prompt" + (", or --device cpu" if prompt_tokens < ready.context_tokens else ""),
         )
     chosen = {**lengths_for_request(prompt_tokens, need.max_tokens, context_tokens=usable_tokens), **properties}
     lengths = static_lengths(chosen)
@@ -71,6 +79,19 @@ def _check_eligible(ready: ReadyModel) -> None:
         found=first.found,
         try_next=first.remedy,
     )
+
+
+def _refuse_beyond_context(ready: ReadyModel, properties: Mapping[str, str]) -> None:
+    """Longer ones would take memory, gigabytes of it, for tokens that the model cannot have."""
+    static_lengths(properties)  # raises for what is no number
+    for name in (PROMPT, RESPONSE):
+        if int(properties.get(name, "0")) > ready.context_tokens:
+            raise UsageError(
+                f"property {name}",
+                expected=f"at most {ready.context_tokens} tokens, the model's context",
+                found=properties[name],
+                try_next=f"--ov-config {name}={ready.context_tokens}",
+            )
 
 
 def _usable_tokens(ready: ReadyModel, properties: Mapping[str, str]) -> int:

@@ -88,8 +88,12 @@ def test_chat_without_lengths_has_the_whole_context(guide_dir: Path) -> None:
     ("flags", "message"),
     [
         (("--ov-config", "MAX_PROMPT_LEN=64", "word " * 100), "expected at most 64 tokens"),
+        (("--ov-config", "MAX_PROMPT_LEN=20000", "Hello"), "expected at most 2048 tokens, the model's context"),
+        (("--ov-config", "MIN_RESPONSE_LEN=2049", "Hello"), "expected at most 2048 tokens, the model's context"),
+        (("--temperature", "-1", "Hello"), "temperature: expected 0 (greedy)"),
+        (("--stop", "", "Hello"), "a stop string is empty"),
         (("--max-tokens", "5000", "Hello"), "expected at most 2048 tokens"),
-        (("word " * 3000,), "the prompt does not fit the model's context there"),
+        (("word " * 3000,), "the prompt does not fit the model's context on the NPU"),
         (("--ov-config", "MAX_PROMPT_LEN=none", "Hello"), "property MAX_PROMPT_LEN"),
         (("--max-tokens", "0", "Hello"), "max_tokens: expected a whole number"),
     ],

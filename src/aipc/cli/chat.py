@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from aipc.chat import Message
 from aipc.cli.display import Display
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    recipe, wanted = chosen_recipe_of(arguments), wanted_place_of(arguments)
+    recipe, wanted, sampling = chosen_recipe_of(arguments), wanted_place_of(arguments), sampling_of(arguments)
     with Display(quiet=arguments.quiet) as display:
         place = placed(arguments.model, recipe, wanted, progress=display)
         note_choice(place, display)
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
                 )
             display.note(f"{model.name} on {model.session.device} ({model.session.device_name})\n{HELP}\n")
             with _warming_up(model, display):
-                Conversation(model, display, arguments).talk(_line_reader())
+                Conversation(model, display, sampling, system=arguments.system).talk(_line_reader())
     return 0
 
 
@@ -102,11 +103,11 @@ def _typed_line() -> str:
 class Conversation:
     """The messages so far, and the loop that adds to them."""
 
-    def __init__(self, model: Model, display: Display, arguments: argparse.Namespace) -> None:
+    def __init__(self, model: Model, display: Display, sampling: dict[str, Any], *, system: str | None) -> None:
         self._model = model
         self._display = display
-        self._sampling = sampling_of(arguments)
-        self._first = [Message("system", arguments.system)] if arguments.system is not None else []
+        self._sampling = sampling
+        self._first = [Message("system", system)] if system is not None else []
         self.messages = list(self._first)
 
     def talk(self, read_line: Callable[[], str]) -> None:

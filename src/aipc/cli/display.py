@@ -179,6 +179,8 @@ def _bar(console: Console, *, with_bytes: bool) -> RichProgress:
     )
 
     amount: list[ProgressColumn] = [BarColumn(30), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), *(amount if with_bytes else [TimeElapsedColumn()])]
+    # Where a label is as long as the terminal is wide, its end is cut, and not the time.
+    elapsed: list[ProgressColumn] = [SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}")]
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), *amount] if with_bytes else elapsed
     # Redirecting would send what is written to stdout meanwhile to stderr.
     return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from aipc.engines import Sampling
 from aipc.engines.openvino_rehearsal import with_rehearsal
+from aipc.engines.request import check_sampling
 from aipc.errors import UsageError
+from aipc.prompt import checked_stops
 from aipc.quant.recipe import WEIGHT_FORMATS, Recipe
 from aipc.store import usual_weights
 from aipc.targets import FORMATS
@@ -115,7 +118,21 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def sampling_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The keyword arguments of `Model.stream`."""
+    """The keyword arguments of `Model.stream`.
+
+    Raises `UsageError` for one that no model takes; asked before a load, it saves the time of one.
+    """
+    checked_stops(arguments.stop)
+    check_sampling(
+        Sampling(
+            max_tokens=1 if arguments.max_tokens is None else arguments.max_tokens,
+            temperature=arguments.temperature,
+            top_p=arguments.top_p,
+            top_k=arguments.top_k,
+            repetition_penalty=arguments.repetition_penalty,
+            seed=arguments.seed,
+        )
+    )
     return {
         "max_tokens": arguments.max_tokens,
         "temperature": arguments.temperature,

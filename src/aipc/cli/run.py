@@ -32,7 +32,7 @@ from aipc.cli.show import note_choice, note_statistics, show
 from aipc.cli.streams import piped_text
 from aipc.errors import EmptyPromptError, UsageError
 from aipc.measuring import remember
-from aipc.model import Model, load_placed
+from aipc.model import load_placed
 from aipc.placing import placed
 from aipc.prompt import Prompt, prompt_ids
 from aipc.static_device import Need
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    recipe, wanted = chosen_recipe_of(arguments), wanted_place_of(arguments)
+    recipe, wanted, sampling = chosen_recipe_of(arguments), wanted_place_of(arguments), sampling_of(arguments)
     prompt = _prompt(arguments.prompt)
     with Display(quiet=arguments.quiet) as display:
         place = placed(arguments.model, recipe, wanted, progress=display)
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
             display.end()
             if not (arguments.raw or model.chat.has_template):
                 display.note(f"{model.name} has no chat template: PROMPT is continued as it is")
-            answer = _start(model, prompt, arguments)
+            answer = model.stream(_asked(model.chat, prompt, arguments), raw=arguments.raw, **sampling)
             show(answer, display, visible=not arguments.json)
             remember(model, answer)
             if arguments.json:
@@ -67,11 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
             else:
                 note_statistics(answer, display)
     return 0
-
-
-def _start(model: Model, prompt: str, arguments: argparse.Namespace) -> Answer:
-    asked = _asked(model.chat, prompt, arguments)
-    return model.stream(asked, raw=arguments.raw, **sampling_of(arguments))
 
 
 def _prompt_ids(chat: Chat, prompt: str, arguments: argparse.Namespace) -> list[int]:

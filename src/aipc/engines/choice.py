@@ -36,7 +36,12 @@ def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping
         engine = "onnx"
     if engine == "onnx":
         if properties:
-            raise UsageError("--ov-config", expected="the openvino engine", found="the onnx engine")
+            raise UsageError(
+                "--ov-config and --rehearse",
+                expected="the openvino engine",
+                found="the onnx engine",
+                try_next="leave --engine out",
+            )
         if device != AUTO:
             found_device(import_genai(kind_of(device)), device)
     return engine

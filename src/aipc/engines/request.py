@@ -23,7 +23,9 @@ def checked_request(prompt_ids: Sequence[int], sampling: Sampling, capabilities:
     prompt = [int(token_id) for token_id in prompt_ids]
     if not prompt:
         raise EmptyPromptError("the prompt has no token", try_next="give a text to answer")
-    _check_sampling(sampling, capabilities)
+    check_sampling(sampling)
+    if sampling.logprobs and not capabilities.logprobs:
+        raise UsageError("this device gives no log-probabilities", try_next="--device cpu")
     _check_lengths(len(prompt), sampling.max_tokens, capabilities)
     _check_vocabulary(prompt, capabilities.vocabulary_tokens)
     return prompt
@@ -54,7 +56,8 @@ def _check_vocabulary(prompt: list[int], vocabulary_tokens: int | None) -> None:
         raise UsageError("a token id is outside the vocabulary", expected=f"0 to {end - 1}", found=outside)
 
 
-def _check_sampling(sampling: Sampling, capabilities: Capabilities) -> None:
+def check_sampling(sampling: Sampling) -> None:
+    """What no device takes, whatever the prompt. Raises `UsageError`."""
     floats = f"from {SMALLEST_FLOAT:g} to {LARGEST_FLOAT:g}"
     ranges = (
         ("max_tokens", _is_count(sampling.max_tokens, least=1), "a whole number, 1 or more"),
@@ -71,8 +74,6 @@ def _check_sampling(sampling: Sampling, capabilities: Capabilities) -> None:
     for name, is_fine, expected in ranges:
         if not is_fine:
             raise UsageError(name, expected=expected, found=repr(getattr(sampling, name)))
-    if sampling.logprobs and not capabilities.logprobs:
-        raise UsageError("this device gives no log-probabilities", try_next="--device cpu")
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -97,6 +97,7 @@ class CheckedFile:
         if self._reading_back is not None:
             self._reading_back.result()
         self._read_back(self._written_bytes, self._progress)
+        self._progress(self._read_bytes, self._size_bytes)  # where the last flush had read all of it, nothing was left
         self.record: FileRecord = self._hasher.result()
         self._require("bytes", f"{self._size_bytes:,}", f"{os.fstat(self._file.fileno()).st_size:,}")
         self._require("CRC-32", f"{self._hasher.crc32:08x}", f"{self._found_crc32:08x}")
