@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from aipc.errors import MissingPackageError
+from aipc.errors import EngineError, MissingPackageError
 
 TELEMETRY = "openvino_telemetry"
 
@@ -47,6 +49,15 @@ def _import_without_telemetry(name: str) -> Any:
     finally:
         if not already_imported:
             sys.modules.pop(TELEMETRY, None)
+
+
+@contextmanager
+def engine_errors(what: str, *, try_next: str | None = None) -> Iterator[None]:
+    """What OpenVINO raises inside becomes an `EngineError` that says `what` failed."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EngineError(what, found=first_useful_line(error), try_next=try_next) from error
 
 
 def first_useful_line(error: BaseException) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from aipc.engines.device_names import AUTO, ONNX_ALONE, checked_device
-from aipc.engines.onnx_device import found_device, kind_of
+from aipc.engines.device_names import AUTO, ONNX_ALONE, checked_device, kind_of
+from aipc.engines.onnx_device import found_device, onnx_kind_of
 from aipc.errors import EngineError, UsageError
 from aipc.onnx_import import import_genai
 from aipc.store.manifest import source_of
@@ -26,7 +26,7 @@ def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping
     if engine is not None and engine not in FORMATS:
         raise UsageError(f"--engine {engine}", expected=" or ".join(FORMATS), found=repr(engine))
     device = USUAL_DEVICE if device is None else checked_device(device)
-    if device.partition(".")[0].lower() in ONNX_ALONE:
+    if kind_of(device) in ONNX_ALONE:
         if engine == "openvino":
             raise UsageError(
                 f"--engine openvino with --device {device}",
@@ -43,13 +43,13 @@ def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping
                 try_next="leave --engine out",
             )
         if device != AUTO:
-            found_device(import_genai(kind_of(device)), device)
+            found_device(import_genai(onnx_kind_of(device)), device)
     return engine
 
 
 def target_for(engine: str | None, device: str | None) -> Target:
     """What a checkpoint is converted to, so that `engine` runs it on `device`; None are OpenVINO and the CPU."""
-    return target_of("onnx", kind_of(device or USUAL_DEVICE)) if engine == "onnx" else target_of("openvino")
+    return target_of("onnx", onnx_kind_of(device or USUAL_DEVICE)) if engine == "onnx" else target_of("openvino")
 
 
 def usual_device(module: ModuleType, path: Path) -> str:

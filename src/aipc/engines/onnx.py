@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from aipc.engines import Capabilities, LoadOptions, Sampling, Step
-from aipc.engines.onnx_device import OnnxDevice, found_device, kind_of
+from aipc.engines.onnx_device import OnnxDevice, found_device, onnx_kind_of
 from aipc.engines.onnx_directory import MODEL_FILE, OnnxDirectory, read_directory
 from aipc.engines.onnx_generation import Generation, chunks
 from aipc.engines.request import checked_request
@@ -45,7 +45,7 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OnnxSession:
     device is not there or the directory is for another, `UsageError` for a property, `EngineError` when there is no
     model, it is damaged or not to be trusted, or ONNX Runtime refuses it, and `MissingPackageError`.
     """
-    kind = kind_of(device)
+    kind = onnx_kind_of(device)
     if options.properties:
         raise UsageError(
             "ONNX Runtime's devices have no properties that can be set",

@@ -13,6 +13,7 @@ from aipc.devices.cuda import cuda_devices
 from aipc.devices.directx import directx_adapters
 from aipc.devices.known import NotAvailable
 from aipc.devices.processor import find_processor
+from aipc.engines.device_names import kind_of
 from aipc.errors import DeviceError
 from aipc.graph.onnx.genai_names import PROVIDER_OF_DEVICE
 from aipc.onnx_import import FOR_THE_CPU, INSTALL, refuse_elsewhere
@@ -50,9 +51,9 @@ class OnnxDevice:
         return {"cpu": 128, "cuda": 1024}.get(self.kind)
 
 
-def kind_of(device: str) -> str:
+def onnx_kind_of(device: str) -> str:
     """The kind of `device`, such as "directml" of "DirectML.1". Raises `DeviceError` for an unknown one."""
-    kind = device.partition(".")[0].lower()
+    kind = kind_of(device)
     if kind not in ONNX_DEVICES:
         raise DeviceError(
             f"device {device!r} is none of ONNX Runtime's",
@@ -68,7 +69,7 @@ def found_device(genai: Any, device: str) -> OnnxDevice:
     Without an index it is the first, which DirectML counts from the fastest. Raises `DeviceError` when the installed
     package has no such provider, or the PC no such adapter: nothing is taken in its place.
     """
-    kind = kind_of(device)
+    kind = onnx_kind_of(device)
     _, dot, which = device.partition(".")
     if kind == "cpu":
         if dot:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -21,7 +21,7 @@ from aipc.engines.openvino_tokens import POLL_S, TokenThread
 from aipc.engines.request import checked_request
 from aipc.engines.runs import Run, steps_of_runs
 from aipc.errors import EngineError
-from aipc.openvino_import import first_useful_line, import_genai, import_openvino
+from aipc.openvino_import import engine_errors, import_genai, import_openvino
 from aipc.store.manifest import source_of
 
 name = "openvino"
@@ -52,7 +52,7 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OpenVINOSession:
     _check_model(model_dir)
     pipeline: Pipeline
     what = f"{model_dir} cannot be loaded on {device_id}"
-    with _engine_errors(what, try_next="aipc devices shows what runs here; for a damaged file convert the model again"):
+    with engine_errors(what, try_next="aipc devices shows what runs here; for a damaged file convert the model again"):
         if device_id == "NPU":
             pipeline = CompiledModel(genai, core, model_dir, properties=properties, options=options).pipeline()
         else:
@@ -98,14 +98,6 @@ def _capabilities(device: str, options: LoadOptions, *, vocabulary_tokens: int |
     )
 
 
-@contextmanager
-def _engine_errors(what: str, *, try_next: str | None = None) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise EngineError(what, found=first_useful_line(error), try_next=try_next) from error
-
-
 class OpenVINOSession:
     """A model on one of OpenVINO's devices. One request at a time; what it computes, it computes on other threads."""
 
@@ -148,7 +140,7 @@ class OpenVINOSession:
     def _stream(self, tokens: list[int], sampling: Sampling) -> Generator[Step, None, None]:
         self._begin()
         try:
-            with _engine_errors(f"{self.device} failed while generating"):
+            with engine_errors(f"{self.device} failed while generating"):
                 steps = steps_of_runs(tokens, sampling, self._run, rope_switch_tokens=self._rope_switch_tokens)
                 with closing(steps):
                     yield from steps
@@ -217,7 +209,7 @@ class OpenVINOSession:
         try:
             pipeline, genai = self._open_pipeline(), import_genai()
             config = generation_config(genai, Sampling(), max_tokens=2, seed=0)
-            with _engine_errors(f"{self.device} failed while warming up"):
+            with engine_errors(f"{self.device} failed while warming up"):
                 pipeline.generate(_tensor(WARM_UP_IDS), config, None)
         finally:
             self._turn.release()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from aipc.engines.openvino_lengths import StaticLengths, static_lengths
 from aipc.engines.openvino_rehearsal import shown_device, stand_in, with_rehearsal
 from aipc.errors import DeviceError, EngineError, UsageError
 from aipc.floats import Float32
-from aipc.openvino_import import first_useful_line, import_openvino
+from aipc.openvino_import import engine_errors, import_openvino
 
 Ints = NDArray[np.int64]
 Indices = NDArray[np.int32]
@@ -95,7 +94,7 @@ class Network:
         self.device, self.device_name, self.lengths = place.device, place.name, place.lengths
         if not (model_dir / MODEL_FILE).is_file():
             raise EngineError(f"{model_dir} holds no OpenVINO model", expected=MODEL_FILE)
-        with _engine_errors(f"{model_dir} cannot be loaded on {self.device}"):
+        with engine_errors(f"{model_dir} cannot be loaded on {self.device}"):
             if from_memory:
                 place.core.set_property({"ENABLE_MMAP": False})
             model = place.core.read_model(model_dir / MODEL_FILE)
@@ -105,7 +104,7 @@ class Network:
 
     def reset(self) -> None:
         """Forget all tokens. Raises `EngineError`."""
-        with _engine_errors(f"{self.device} cannot begin anew"):
+        with engine_errors(f"{self.device} cannot begin anew"):
             self._request.reset_state()
 
     def logits(
@@ -124,7 +123,7 @@ class Network:
         }
         if self._selects_tokens:
             inputs[_FIRST_KEPT] = np.array([-kept if kept else -input_ids.shape[1]], np.int64)
-        with _engine_errors(f"{self.device} failed while generating"):
+        with engine_errors(f"{self.device} failed while generating"):
             found: Float32 = self._request.infer(inputs)["logits"]
         return found[:, -kept:].copy()  # the next step writes into the same memory
 
@@ -152,11 +151,3 @@ def _let_select_tokens(model: Any) -> bool:
     model.add_parameters([start])
     model.validate_nodes_and_infer_types()
     return True
-
-
-@contextmanager
-def _engine_errors(what: str) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        raise EngineError(what, found=first_useful_line(error)) from error

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aipc.errors import DiskSpaceError, IntegrityError, StoreBusyError, StoreError, UsageError
-from aipc.store.checked_file import CheckedFile
+from aipc.store.checked_file import CONVERT_AGAIN, CheckedFile
 from aipc.store.hashing import FileRecord, Progress, hash_file
 from aipc.store.integrity import unlisted, verify_files, verify_sizes
 from aipc.store.manifest import MANIFEST, Manifest, to_json
@@ -101,7 +101,7 @@ def _advice_to_convert_again() -> Iterator[None]:
             error.what,
             expected=error.expected,
             found=error.found,
-            try_next="convert again; if it stays so, check this computer's disk and memory",
+            try_next=CONVERT_AGAIN,
         ) from error
 
 

@@ -13,6 +13,8 @@ from zlib_ng import zlib_ng
 from aipc.errors import IntegrityError
 from aipc.store.hashing import FileHasher, FileRecord, Progress
 
+# For a file that this process has just written.
+CONVERT_AGAIN = "convert again; if it stays so, check this computer's disk and memory"
 _MOST_BEHIND = 4  # pieces that are written and not yet hashed
 _FLUSHED_AT_ONCE_BYTES = 32 * 1024 * 1024  # less is not worth a call; more leaves the disk idle
 _READ_AT_ONCE_BYTES = 512 * 1024  # stays in the second-level cache between the read and the sum
@@ -108,5 +110,5 @@ class CheckedFile:
                 f"{self._path} does not hold what was written",
                 expected=f"{what} {expected}",
                 found=found,
-                try_next="convert again; if it stays so, check this computer's disk and memory",
+                try_next=CONVERT_AGAIN,
             )
