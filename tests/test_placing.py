@@ -13,6 +13,7 @@ from aipc.engines import choice, onnx, onnx_device, openvino
 from aipc.errors import DeviceError
 from aipc.placing import Placed, placed, wanted_place
 from aipc.progress import silent
+from aipc.store import models
 
 pytest.importorskip("onnx", reason='onnx is missing: pip install ".[onnx]"')
 
@@ -58,3 +59,13 @@ def test_a_directory_for_one_device_runs_there_or_nowhere(
     assert place("meteor-lake-windows", directml, monkeypatch).device == "directml.0"
     with pytest.raises(DeviceError, match=r"the model was made for directml(.|\n)*try: aipc convert .*--to openvino"):
         place("xeon-vm-linux", directml, monkeypatch)
+
+
+def test_auto_converts_nothing_for_a_required_device_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint_dir: Path
+) -> None:
+    monkeypatch.setattr(doctor, "ThisPc", lambda: RecordedMachine("xeon-vm-linux"))
+    wanted = wanted_place("auto", engine=None, require_device="npu", properties={})
+    with pytest.raises(DeviceError, match=r"--device auto takes cpu: expected --require-device npu"):
+        placed(tiny_checkpoint_dir, None, wanted, progress=silent)
+    assert models() == []

@@ -98,19 +98,25 @@ def _placed_by_itself(model: str | Path | None, recipe: Recipe | None, wanted: W
     report = examine()
     engine = "openvino" if wanted.properties else wanted.engine
     possible = candidates(report, engine)
+    if wanted.required is not None and not any(fulfils(one.name, wanted.required) for one in possible):
+        raise _auto_takes(possible[0].name, wanted.required, why="none of these here on which an engine runs")
     first = possible[0]
     ready = ready_model(model, recipe, target_for(first.engine, first.name), progress=progress)
     engine_of(ready.path, engine)  # a directory that is no model for the engine that was asked for
     picked = pick(report, possible, ready)
     if wanted.required is not None and not fulfils(picked.device, wanted.required):
-        raise DeviceError(
-            f"--device auto takes {picked.device}",
-            expected=f"--require-device {wanted.required}",
-            found=picked.why,
-            try_next=f"--device {wanted.required}",
-        )
+        raise _auto_takes(picked.device, wanted.required, why=picked.why)
     chosen = chosen_engine(picked.engine, device=picked.device, properties=wanted.properties)
     return Placed(ready, wanted, picked.device, chosen, picked.why)
+
+
+def _auto_takes(device: str, required: str, *, why: str) -> DeviceError:
+    return DeviceError(
+        f"--device auto takes {device}",
+        expected=f"--require-device {required}",
+        found=why,
+        try_next=f"--device {required}",
+    )
 
 
 def check_required(session: Session, required: str | None) -> None:

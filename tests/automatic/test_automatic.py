@@ -159,7 +159,7 @@ def test_of_two_measured_devices_the_faster_is_taken_and_the_third_named(ready: 
     npu = picked(report, ready)
     assert npu.why == (
         "NPU (Meteor Lake NPU) by openvino: 21.0 tokens/s, the fastest measured with this model (CPU 9.5); "
-        "GPU not measured yet: aipc run --device gpu"
+        "GPU not measured yet (an answer by --device gpu does)"
     )
     assert (npu.device, npu.engine) == ("npu", "openvino")
     measured(ready, GPU=15.0)

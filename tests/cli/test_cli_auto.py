@@ -69,7 +69,7 @@ def test_answers_are_remembered_and_the_faster_device_is_taken(aipc: Aipc, sessi
     result = aipc("run", "-m", model, "--device", "auto", "Hi")
     assert sessions[-1].device == "NPU"
     assert "the fastest measured with this model (GPU " in result.err
-    assert "; CPU not measured yet: aipc run --device cpu" in result.err
+    assert "; CPU not measured yet (an answer by --device cpu does)" in result.err
 
 
 def test_a_named_device_needs_no_doctor(aipc: Aipc, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

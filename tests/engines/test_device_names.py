@@ -13,7 +13,9 @@ def test_a_devices_word_stays_as_it_was_typed(device: str) -> None:
     assert checked_device(device) == device
 
 
-@pytest.mark.parametrize(("device", "nearest"), [("gpuu", "gpu"), ("npuu.1", "npu"), ("cuda:0", "cuda.0")])
+@pytest.mark.parametrize(
+    ("device", "nearest"), [("gpuu", "gpu"), ("npuu.1", "npu"), ("cuda:0", "cuda.0"), ("gpu.x", "gpu"), ("npu.", "npu")]
+)
 def test_an_unknown_device_names_the_nearest(device: str, nearest: str) -> None:
     with pytest.raises(UsageError, match=rf"found '{device}'\ntry: --device {nearest}$"):
         checked_device(device)

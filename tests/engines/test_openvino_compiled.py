@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from aipc.engines import LoadOptions, Sampling, openvino_compiled
 from aipc.engines import openvino as engine
 from aipc.engines.openvino_rehearsal import REHEARSAL
 from aipc.errors import DiskSpaceError, StoreError
+from aipc.openvino_import import import_genai
 from aipc.store import blobs, store_root
 
 PROMPT = list(range(5, 45))
@@ -249,3 +253,29 @@ def test_killed_while_it_compiles_nothing_is_left_that_loads(tiny_model_dir: Pat
     assert not list((store_root() / "blobs").glob(".*.partial"))
     assert load(tiny_model_dir).notes == [BEFORE]
     assert process.returncode == (-signal.SIGKILL if os.name == "posix" else 1)
+
+
+def test_ctrl_c_is_noticed_while_the_compiler_works(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside of its call Python notices nothing, for minutes on an NPU."""
+    compiling, may_end = threading.Event(), threading.Event()
+
+    def compile_for_long(*_: object, **__: object) -> None:
+        compiling.set()
+        for _ in range(100):  # as a call of OpenVINO's, on which an interrupt has no effect
+            with suppress(KeyboardInterrupt):
+                may_end.wait(0.1)
+
+    def interrupt() -> None:
+        assert compiling.wait(60)
+        _thread.interrupt_main()
+
+    monkeypatch.setattr(import_genai(), "LLMPipeline", compile_for_long)
+    begun = time.monotonic()
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            load(tiny_model_dir)
+        assert time.monotonic() - begun < 5
+        assert [path.suffix for path in (store_root() / "blobs").iterdir()] == [".lock"]
+    finally:
+        may_end.set()

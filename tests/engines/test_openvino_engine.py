@@ -17,7 +17,7 @@ from tiny_checkpoint import write_checkpoint
 from aipc.conversion import convert
 from aipc.engines import LoadOptions, Sampling
 from aipc.engines import openvino as engine
-from aipc.engines.openvino_device import found_device, full_name
+from aipc.engines.openvino_device import checked_properties, found_device, full_name
 from aipc.engines.openvino_rehearsal import REHEARSAL
 from aipc.errors import (
     ContextLengthError,
@@ -229,6 +229,17 @@ def test_the_first_of_a_kind_may_be_numbered_where_it_is_alone() -> None:
     several = Core()
     several.available_devices = ("CPU", "GPU.0", "GPU.1")
     assert [found_device(several, name, {}) for name in ("gpu", "gpu.0", "gpu.1")] == ["GPU", "GPU.0", "GPU.1"]
+
+
+@pytest.mark.parametrize("properties", [{"NPUW_DEVICES": "CPU,NPU"}, {"NPUW_SUBMODEL_DEVICE": "0:CPU"}])
+def test_what_may_run_parts_of_an_npus_pipeline_elsewhere_is_refused(properties: dict[str, str]) -> None:
+    class Core:
+        def get_property(self, *_: str) -> dict[str, str]:
+            return {}
+
+    with pytest.raises(UsageError, match="leaves open what runs"):
+        checked_properties(Core(), "NPU", properties)
+    assert "NPUW_DEVICES" in checked_properties(Core(), "NPU", {"NPUW_DEVICES": "NPU"})
 
 
 def test_an_unknown_property_names_the_near_ones(tiny_model_dir: Path) -> None:

@@ -29,7 +29,13 @@ def test_lengths_are_rounded_as_the_plugin_rounds_them(given: dict[str, str], ex
 
 
 @pytest.mark.parametrize(
-    "given", [{"MAX_PROMPT_LEN": "long"}, {"MIN_RESPONSE_LEN": "0"}, {"NPUW_LLM_PREFILL_CHUNK_SIZE": "300"}]
+    "given",
+    [
+        {"MAX_PROMPT_LEN": "long"},
+        {"MIN_RESPONSE_LEN": "0"},
+        {"MIN_RESPONSE_LEN": "9" * 5000},
+        {"NPUW_LLM_PREFILL_CHUNK_SIZE": "300"},
+    ],
 )
 def test_what_is_no_length_is_refused(given: dict[str, str]) -> None:
     with pytest.raises(UsageError):

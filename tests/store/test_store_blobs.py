@@ -14,7 +14,7 @@ from aipc.errors import DiskSpaceError, IntegrityError, StoreError
 from aipc.progress import unsaid
 from aipc.store import blobs as blobs_module
 from aipc.store import models_directory, remove, store_root
-from aipc.store.blobs import BLOB, BlobKey, find_blob, model_identity, remove_blobs, why_stale, writing_blob
+from aipc.store.blobs import BLOB, BlobKey, drop_blob, find_blob, model_identity, remove_blobs, why_stale, writing_blob
 
 PARTS = {"model": "sha256 1", "plugin": "1.0", "driver": "7", "compiler": "3", "platform": "4000", "properties": "{}"}
 
@@ -123,6 +123,16 @@ def test_what_a_killed_process_left_goes_with_the_next_blob(key: BlobKey) -> Non
         assert [path.name for path in blobs.iterdir() if path.suffix in (".partial", ".removed")] == [
             f".{running.name}.partial"
         ]
+
+
+def test_a_removal_that_was_killed_is_in_nobodys_way(key: BlobKey) -> None:
+    blob = write(key)
+    left = blob.parent.with_name(f".{key.name}.removed")
+    left.mkdir()
+    (left / BLOB).write_bytes(b"old")
+    drop_blob(key)
+    assert not blob.exists()
+    assert not left.exists()
 
 
 def test_a_disk_that_is_too_full_is_refused_first(key: BlobKey) -> None:

@@ -43,7 +43,9 @@ def _measured(chosen: Candidate, suitable: Sequence[Candidate], measured: Mappin
     others = ", ".join(f"{_label(one)} {speed:.1f}" for one, speed in measured.items() if one != chosen)
     text = f"{measured[chosen]:.1f} tokens/s, the fastest measured with this model ({others})"
     unmeasured = [one for one in suitable if one not in measured]
-    return "; ".join([text, *(f"{_label(one)} not measured yet: aipc run --device {one.name}" for one in unmeasured)])
+    return "; ".join(
+        [text, *(f"{_label(one)} not measured yet (an answer by --device {one.name} does)" for one in unmeasured)]
+    )
 
 
 def _rule(chosen: Candidate, suitable: Sequence[Candidate], measured: Mapping[Candidate, float]) -> str:

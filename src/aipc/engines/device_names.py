@@ -21,7 +21,10 @@ def kind_of(device: str) -> str:
 
 
 def checked_device(device: str, flag: str = "--device") -> str:
-    """`device` as it was typed, and "auto" in lower case. Raises `UsageError` for a word that is no device's."""
+    """`device` as it was typed, and "auto" in lower case. Raises `UsageError` for a word that is no device's.
+
+    DirectML's and CUDA's adapters have names as well as numbers; those are looked up where the adapters are known.
+    """
     if device.lower() == AUTO:
         return AUTO
     kind, colon, rest = device.lower().partition(":")
@@ -32,7 +35,7 @@ def checked_device(device: str, flag: str = "--device") -> str:
             found="a name that OpenVINO divides among devices, without a word when it takes the CPU",
             try_next=f"--device {AUTO}, which says what it took and why",
         )
-    if colon or kind_of(device) not in KINDS:
+    if colon or kind_of(device) not in KINDS or not (_is_numbered(device) or kind_of(device) in ONNX_ALONE):
         near = get_close_matches(kind.partition(".")[0], KINDS, n=1, cutoff=0.7)
         index = f".{rest}" if rest.isdigit() else ""
         raise UsageError(
@@ -44,11 +47,16 @@ def checked_device(device: str, flag: str = "--device") -> str:
     return device
 
 
+def _is_numbered(device: str) -> bool:
+    """Whether what follows the kind is a number, or nothing does."""
+    _, dot, number = device.partition(".")
+    return not dot or (number.isascii() and number.isdigit())
+
+
 def checked_required(required: str, device: str | None) -> str:
     """`required` as it was typed. Raises `UsageError` for one that is no device's, or that `device` contradicts."""
-    index = required.partition(".")[2]
     flag = "--require-device"
-    if checked_device(required, flag) == AUTO or ("." in required and not (index.isascii() and index.isdigit())):
+    if checked_device(required, flag) == AUTO or not _is_numbered(required):
         raise UsageError(
             f"{flag} {required}",
             expected="one device or a kind of them: cpu, gpu, gpu.1, npu, directml or cuda",

@@ -56,7 +56,7 @@ class CompiledModel:
 
     def _in_turn(self, key: BlobKey) -> StaticPipeline:
         """Under the lock of its key: another process may have compiled it meanwhile."""
-        needed_bytes = (self._model_dir / WEIGHTS_FILE).stat().st_size
+        needed_bytes = (self._model_dir / WEIGHTS_FILE).stat().st_size  # more than a blob without them
         with writing_blob(key, needed_bytes=needed_bytes, note=self._options.note) as writing:
             return self._loaded(key) or self._compiled_and_kept(key, writing)
 

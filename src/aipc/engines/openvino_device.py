@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from aipc.engines.openvino_lengths import static_lengths
-from aipc.engines.openvino_rehearsal import REHEARSAL, stand_in
+from aipc.engines.openvino_rehearsal import REHEARSAL, parts_elsewhere, stand_in
 from aipc.errors import UsageError
 from aipc.openvino_import import first_useful_line
 
@@ -54,10 +54,20 @@ def full_name(core: Any, device: str, properties: Mapping[str, str]) -> str:
 
 
 def checked_properties(core: Any, device: str, properties: Mapping[str, str]) -> dict[str, str | int]:
-    """`properties` as OpenVINO takes them. Raises `UsageError` for one that the device does not have or cannot set."""
+    """`properties` as OpenVINO takes them.
+
+    Raises `UsageError` for one that the device does not have or cannot set, and for one that leaves open what runs.
+    """
     known = _settable(core, device)
     if stand_in(device, properties) is not None:
         known |= REHEARSAL.keys()  # some of these go on to the stand-in
+    elif device == "NPU" and (elsewhere := parts_elsewhere(properties)) is not None:
+        raise UsageError(
+            f"{elsewhere} leaves open what runs",
+            expected="the NPU alone, or in a rehearsal other devices alone",
+            found="devices of which OpenVINO takes the next where one fails, without a word",
+            try_next="leave it out; --rehearse runs all of it on the CPU",
+        )
     for name in properties:
         if name not in known and not (device == "NPU" and name.startswith("NPUW_")):
             raise _unknown_property(device, name, known)

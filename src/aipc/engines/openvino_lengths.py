@@ -19,6 +19,7 @@ ANSWER_TOKENS = 512  # for an answer whose longest length nobody gave
 _SMALLEST_PROMPT, _SMALLEST_ANSWER = 256, 128
 _LARGEST_PROMPT = 4096  # of a conversation; each layer keeps keys and values for it
 _STEP = 64
+_MOST_DIGITS = 9
 _USUAL_CHUNK = 1024
 _SHARE_OF_MEMORY = 4  # the KV cache of a conversation may take one part in so many of what is free
 
@@ -118,7 +119,7 @@ def _rounded(tokens: int, step: int) -> int:
 
 def _tokens(properties: Mapping[str, str], name: str, default: int) -> int:
     text = properties.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or int(text) == 0:
         raise UsageError(f"property {name}", expected="a number of tokens, 1 or more", found=repr(text))
     return int(text)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
 from aipc.engines import LoadOptions, Step
-from aipc.engines.openvino_tokens import stepped
+from aipc.engines.openvino_tokens import POLL_S, stepped
 from aipc.errors import UsageError
 
 # Of 3,900 tokens at Phi-3-mini's width, one go peaks at 1.6 GB and such chunks at 1.2 GB, in the same time.
@@ -27,6 +28,21 @@ class Pipeline(Protocol):
         ...
 
 
+def _interruptible(compile_model: Callable[[], Any]) -> Any:
+    """What `compile_model` returns. Ctrl-C is noticed meanwhile, as Python notices none inside of a call of OpenVINO's.
+
+    A compiler cannot be stopped: after an interruption it works on for nobody, until it is done or the process ends.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="aipc-compile")
+    try:
+        compiled = pool.submit(compile_model)
+        while not wait([compiled], timeout=POLL_S).done:
+            pass
+        return compiled.result()
+    finally:
+        pool.shutdown(wait=False)
+
+
 class PagedPipeline:
     """CPU and GPU: continuous batching over paged attention, one request at a time.
 
@@ -40,8 +56,8 @@ class PagedPipeline:
     ) -> None:
         tokenizer = genai.Tokenizer(NO_TOKENIZER)
         scheduler = _scheduler(genai, options)
-        self._pipeline = genai.ContinuousBatchingPipeline(
-            str(model_dir), tokenizer, scheduler, device, **dict(properties)
+        self._pipeline = _interruptible(
+            lambda: genai.ContinuousBatchingPipeline(str(model_dir), tokenizer, scheduler, device, **dict(properties))
         )
 
     def generate(self, input_ids: Any, config: Any, streamer: Any) -> None:
@@ -67,7 +83,7 @@ class StaticPipeline:
 
     def __init__(self, genai: Any, model_dir: Path, *, properties: Mapping[str, str | int]) -> None:
         tokenizer = genai.Tokenizer(NO_TOKENIZER)
-        self._pipeline = genai.LLMPipeline(str(model_dir), tokenizer, "NPU", **dict(properties))
+        self._pipeline = _interruptible(lambda: genai.LLMPipeline(str(model_dir), tokenizer, "NPU", **dict(properties)))
 
     def generate(self, input_ids: Any, config: Any, streamer: Any) -> None:
         self._pipeline.generate(input_ids, config, streamer)

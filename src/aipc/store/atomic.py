@@ -211,8 +211,8 @@ def rename(source: Path, target: Path) -> None:
     for attempt in range(_RENAME_TRIES):
         try:
             source.replace(target)
-        except PermissionError as error:
-            if attempt + 1 == _RENAME_TRIES:
+        except OSError as error:
+            if not isinstance(error, PermissionError) or attempt + 1 == _RENAME_TRIES:
                 raise _refused(target, error) from error
             time.sleep(0.1)
         else:

@@ -242,6 +242,7 @@ def remove_blobs(model_dir: Path, root: Path | None = None) -> int:
 def _remove(path: Path) -> None:
     """Gone at once for others; what another program holds open stays."""
     with suppress(StoreError), locked(path):
+        delete(hidden(path, "removed"))  # what a killed process left, in the way of the next
         rename(path, hidden(path, "removed"))
         delete(hidden(path, "removed"))
 
