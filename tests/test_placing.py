@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx_models import FakeGenai
 from recorded_machine import RecordedMachine
 
+from aipc.check import check
+from aipc.conversion import convert
 from aipc.devices import doctor
 from aipc.engines import choice, onnx, onnx_device, openvino
-from aipc.errors import DeviceError
+from aipc.engines.openvino_rehearsal import REHEARSAL
+from aipc.errors import DeviceError, UsageError
 from aipc.placing import Placed, placed, wanted_place
 from aipc.progress import silent
+from aipc.quant.recipe import Recipe
 from aipc.store import models
 
 pytest.importorskip("onnx", reason='onnx is missing: pip install ".[onnx]"')
@@ -69,3 +74,38 @@ def test_auto_converts_nothing_for_a_required_device_that_is_not_there(
     with pytest.raises(DeviceError, match=r"--device auto takes cpu: expected --require-device npu"):
         placed(tiny_checkpoint_dir, None, wanted, progress=silent)
     assert models() == []
+
+
+def test_a_property_that_openvino_refuses_is_told_before_a_conversion(tiny_checkpoint_dir: Path) -> None:
+    wanted = wanted_place(None, engine=None, require_device=None, properties={"NUM_STREAMS": "banana"})
+    with pytest.raises(UsageError, match="NUM_STREAMS=banana"):
+        placed(tiny_checkpoint_dir, None, wanted, progress=silent)
+    assert models() == []
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"weights": "fp16"},
+        {"weights": "int8"},
+        {"weights": "int8", "symmetric": True},
+        {"weights": "int4", "group_size": 32},
+        {"weights": "int4", "group_size": 64},
+        {"weights": "int4", "group_size": -1},
+        {"weights": "int4", "group_size": 64, "symmetric": False},
+        {"weights": "int4", "group_size": 64, "ratio": 0.5},
+        {"weights": "int4", "group_size": 64, "ratio": 0.0},
+        {"weights": "int4", "group_size": 64, "all_layers": True},
+    ],
+)
+def test_a_recipe_that_the_npu_refuses_is_told_before_a_conversion(
+    tiny_checkpoint_dir: Path, tmp_path: Path, choice: dict[str, Any]
+) -> None:
+    """As the check says of what the conversion would have made."""
+    convert(tiny_checkpoint_dir, tmp_path / "made", **choice)
+    wanted = wanted_place("npu", engine=None, require_device=None, properties=REHEARSAL)
+    try:
+        placed(tiny_checkpoint_dir, Recipe(**choice), wanted, progress=silent)
+    except DeviceError as error:
+        assert "does not take this recipe" in error.what
+    assert bool(models()) == check(tmp_path / "made", "npu").passes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any
 from aipc.errors import EngineError, MissingPackageError
 
 TELEMETRY = "openvino_telemetry"
+_STATUS = re.compile(r"^\[ [A-Z_]+ \] *")  # such as "[ NOT_FOUND ] "
+_WRAPPING = re.compile(r"^Check '|(^| )Exception from ")
 
 
 def import_openvino() -> Any:
@@ -62,7 +65,6 @@ def engine_errors(what: str, *, try_next: str | None = None) -> Iterator[None]:
 
 def first_useful_line(error: BaseException) -> str:
     """What OpenVINO's error text says, without the source positions and checks that it is wrapped in."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    wrapping = ("Exception from ", "Check '", "[ GENERAL_ERROR", "[ NOT_FOUND")
-    useful = [line for line in lines if line and not line.startswith(wrapping)]
+    lines = [_STATUS.sub("", line.strip()) for line in str(error).splitlines()]
+    useful = [line for line in lines if line and not _WRAPPING.search(line)]
     return next(iter(useful or lines), "") or type(error).__name__

@@ -75,19 +75,33 @@ def placed(model: str | Path | None, recipe: Recipe | None, wanted: Wanted, *, p
     if wanted.device == AUTO:
         return _placed_by_itself(model, recipe, wanted, progress)
     device = wanted.device or wanted.required
-    if wanted.engine != "onnx" and device is not None and resolve(model).is_to_be_converted:
-        _check_there(device, wanted.properties)
+    if wanted.engine != "onnx" and resolve(model).is_to_be_converted:
+        _check_there(device or "cpu", wanted.properties)
+        _check_recipe(device, recipe)
     ready = ready_model(model, recipe, target_for(wanted.engine, device), progress=progress)
     return Placed(ready, wanted, wanted.device, wanted.engine)
 
 
 def _check_there(device: str, properties: Mapping[str, str]) -> None:
-    """Before gigabytes are downloaded and converted for a GPU or an NPU that OpenVINO does not see."""
-    if kind_of(device) in ("gpu", "npu"):
-        from aipc.engines.openvino_device import found_device
+    """Before gigabytes are downloaded and converted for what OpenVINO does not see, or does not take."""
+    if kind_of(device) in ("gpu", "npu") or properties:
+        from aipc.engines.openvino_device import checked_properties, found_device
         from aipc.openvino_import import import_openvino
 
-        found_device(import_openvino().Core(), device, properties)
+        core = import_openvino().Core()
+        checked_properties(core, found_device(core, device, properties), properties)
+
+
+def _check_recipe(device: str | None, recipe: Recipe | None) -> None:
+    """Before a model is made that the NPU does not take."""
+    if device is None or recipe is None or kind_of(device) != "npu":
+        return
+    from aipc.check.rules_npu import refused_choice
+
+    refused = refused_choice(recipe)
+    if refused is not None:
+        expected, found = refused
+        raise DeviceError("the NPU does not take this recipe", expected=expected, found=found, try_next=expected)
 
 
 def _placed_by_itself(model: str | Path | None, recipe: Recipe | None, wanted: Wanted, progress: Progress) -> Placed:

@@ -237,6 +237,9 @@ def test_what_may_run_parts_of_an_npus_pipeline_elsewhere_is_refused(properties:
         def get_property(self, *_: str) -> dict[str, str]:
             return {}
 
+        def set_property(self, *_: object) -> None:
+            pass
+
     with pytest.raises(UsageError, match="leaves open what runs"):
         checked_properties(Core(), "NPU", properties)
     assert "NPUW_DEVICES" in checked_properties(Core(), "NPU", {"NPUW_DEVICES": "NPU"})
@@ -250,9 +253,30 @@ def test_an_unknown_property_names_the_near_ones(tiny_model_dir: Path) -> None:
         engine.load(tiny_model_dir, "CPU", LoadOptions(properties={"FULL_DEVICE_NAME": "x"}))
 
 
+@pytest.mark.parametrize(
+    ("device", "properties", "reason"),
+    [
+        ("cpu", {"NUM_STREAMS": "banana"}, "NUM_STREAMS=banana: found .*banana"),
+        ("cpu", {"PERFORMANCE_HINT": "FAST"}, "found .*LATENCY/THROUGHPUT"),
+        ("npu", {**REHEARSAL, "PERFORMANCE_HINT": "FAST"}, "found Value 'FAST' is not a valid PERFORMANCE_HINT option"),
+    ],
+)
+def test_a_value_that_the_plugin_refuses_is_told_before_anything_is_loaded(
+    device: str, properties: dict[str, str], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        engine.load(tmp_path / "no model is looked for", device, LoadOptions(context_tokens=128, properties=properties))
+
+
+def test_an_option_that_the_compiler_refuses_is_named_as_what_to_leave_out(tiny_model_dir: Path) -> None:
+    options = LoadOptions(context_tokens=128, properties={**REHEARSAL, "NPUW_BANANA": "1"}, keeps_compiled=False)
+    with pytest.raises(EngineError, match=r"NPU rehearsal on the CPU(.|\n)*try: the same without NPUW_BANANA;"):
+        engine.load(tiny_model_dir, "npu", options)
+
+
 def test_openvinos_own_error_is_one_line(tiny_model_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError) as wrong_value:
-        engine.load(tiny_model_dir, "CPU", LoadOptions(properties={"INFERENCE_NUM_THREADS": "many"}))
+        engine.load(tiny_model_dir, "CPU", LoadOptions(properties={"KV_CACHE_PRECISION": "u3"}))
     model_dir = shutil.copytree(tiny_model_dir, tmp_path / "model")
     (model_dir / "openvino_model.xml").write_text("<net", encoding="utf-8")
     with pytest.raises(EngineError) as wrong_file:

@@ -97,6 +97,16 @@ def test_an_error_of_the_engine_reaches_the_reader_after_the_tokens() -> None:
             "Check 'prompt_len > 0' failed at /src/cpp/src/sequence_group.hpp:483:\nPrompt length cannot be 0\n",
             "Prompt length cannot be 0",
         ),
+        (
+            "Exception from src/core.cpp:264:\nFailed to parse 'X' option : Exception from src/npuw.hpp:147:\n"
+            "Value 'FAST' is not a valid X option\n\n",
+            "Value 'FAST' is not a valid X option",
+        ),
+        (
+            "Exception from src/core.cpp:117:\nCheck 'itMain != _impl.end()' failed at src/config.cpp:161:\n"
+            "[ NOT_FOUND ] Option 'NPUW_X' is not supported for current configuration\n\n",
+            "Option 'NPUW_X' is not supported for current configuration",
+        ),
         ("Exception from src/core.cpp:1:\n", "Exception from src/core.cpp:1:"),
         ("", "RuntimeError"),
     ],

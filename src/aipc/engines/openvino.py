@@ -13,9 +13,9 @@ from typing import Any
 from aipc.engines import Capabilities, LoadOptions, Sampling, Step
 from aipc.engines.openvino_compiled import CompiledModel
 from aipc.engines.openvino_device import checked_properties, found_device, full_name
-from aipc.engines.openvino_lengths import static_lengths
+from aipc.engines.openvino_lengths import PROMPT, RESPONSE, static_lengths
 from aipc.engines.openvino_pipeline import PagedPipeline, Pipeline
-from aipc.engines.openvino_rehearsal import shown_device, stand_in
+from aipc.engines.openvino_rehearsal import REHEARSAL, shown_device, stand_in
 from aipc.engines.openvino_request import generation_config
 from aipc.engines.openvino_tokens import POLL_S, TokenThread
 from aipc.engines.request import checked_request
@@ -51,8 +51,8 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OpenVINOSession:
     properties = checked_properties(core, device_id, options.properties)
     _check_model(model_dir)
     pipeline: Pipeline
-    what = f"{model_dir} cannot be loaded on {device_id}"
-    with engine_errors(what, try_next="aipc devices shows what runs here; for a damaged file convert the model again"):
+    what = f"{model_dir} cannot be loaded ({shown_device(device_id, options.properties)})"
+    with engine_errors(what, try_next=_advice(options)):
         if device_id == "NPU":
             pipeline = CompiledModel(genai, core, model_dir, properties=properties, options=options).pipeline()
         else:
@@ -65,6 +65,12 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OpenVINOSession:
         capabilities=_capabilities(device_id, options, vocabulary_tokens=_vocabulary_tokens(model_dir)),
         rope_switch_tokens=options.rope_switch_tokens,
     )
+
+
+def _advice(options: LoadOptions) -> str:
+    advice = "aipc devices shows what runs here; for a damaged file convert the model again"
+    own = sorted(options.properties.keys() - REHEARSAL.keys() - {PROMPT, RESPONSE})
+    return f"the same without {', '.join(own)}; {advice}" if own else advice
 
 
 def _check_model(model_dir: Path) -> None:

@@ -18,6 +18,10 @@ NPU_PIPELINE_PROPERTIES = frozenset(
     {"MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT", "EXPORT_BLOB", "BLOB_PATH", "NPU_USE_NPUW"}
 )
 
+# Lengths have checks of their own; a cache's directory would be made; the others are openvino-genai's.
+_CHECKED_ELSEWHERE = NPU_PIPELINE_PROPERTIES | {"CACHE_DIR"}
+_NPU_REFUSES = "Failed to parse"
+
 
 def found_device(core: Any, device: str, properties: Mapping[str, str]) -> str:
     """OpenVINO's spelling of `device`. Raises `DeviceError` when it is not there: nothing is taken in its place."""
@@ -56,7 +60,8 @@ def full_name(core: Any, device: str, properties: Mapping[str, str]) -> str:
 def checked_properties(core: Any, device: str, properties: Mapping[str, str]) -> dict[str, str | int]:
     """`properties` as OpenVINO takes them.
 
-    Raises `UsageError` for one that the device does not have or cannot set, and for one that leaves open what runs.
+    Raises `UsageError` for one that the device does not have or cannot set, for a value that it does not take, and for
+    one that leaves open what runs.
     """
     known = _settable(core, device)
     if stand_in(device, properties) is not None:
@@ -68,9 +73,11 @@ def checked_properties(core: Any, device: str, properties: Mapping[str, str]) ->
             found="devices of which OpenVINO takes the next where one fails, without a word",
             try_next="leave it out; --rehearse runs all of it on the CPU",
         )
-    for name in properties:
+    for name, value in properties.items():
         if name not in known and not (device == "NPU" and name.startswith("NPUW_")):
             raise _unknown_property(device, name, known)
+        if REHEARSAL.get(name) != value:
+            _check_value(core, device, name, value)
     checked: dict[str, str | int] = dict(properties)
     if device == "NPU":
         checked.update(static_lengths(properties).as_properties())
@@ -83,9 +90,29 @@ def _settable(core: Any, device: str) -> frozenset[str]:
     return own | RUNTIME_PROPERTIES | (NPU_PIPELINE_PROPERTIES if device == "NPU" else frozenset())
 
 
+def _check_value(core: Any, device: str, name: str, value: str) -> None:
+    """Raises `UsageError` for a value that the plugin refuses at once; some it refuses only with a model."""
+    if name in _CHECKED_ELSEWHERE:
+        return
+    try:
+        core.set_property(device, {name: value})  # of this core alone, which loads no model with other properties
+    except RuntimeError as error:
+        if device == "NPU" and _NPU_REFUSES not in str(error):
+            return  # the compiler is asked about all others, and is not on every PC
+        raise UsageError(
+            f"{device} does not take the property {name}={value}",
+            found=first_useful_line(error),
+            try_next=f"another value, or leave {name} out",
+        ) from error
+
+
 def _unknown_property(device: str, name: str, known: Iterable[str]) -> UsageError:
     near = get_close_matches(name.upper(), sorted(known), n=3, cutoff=0.5)
+    if name.upper() in known:
+        near = [name.upper()]
+    meant = get_close_matches(name.upper(), near, n=1, cutoff=0.8)
     return UsageError(
         f"{device} has no property {name!r} that can be set",
         expected=" or ".join(near) if near else ", ".join(sorted(known)),
+        try_next=f"--ov-config {meant[0]}=VALUE" if meant else None,
     )
