@@ -25,6 +25,7 @@ from aipc.store.root import store_root
 BLOB = "model.blob"  # openvino-genai wants this ending
 _KEY = "key.json"
 _NETWORK = ("openvino_model.xml", "openvino_model.bin")
+_MODEL = "model"
 _PROPERTIES = "properties"  # the part that a person chooses, as the shape: others do not make a blob stale
 _BLOBS_KEPT = 4  # of one model: shapes, and properties such as a rehearsal's
 _TURN_S, _MOST_TURNS = 10.0, 360  # an hour for another process that compiles the same model
@@ -35,8 +36,7 @@ class BlobKey:
     """What a compiled model depends on, each part in plain text.
 
     `parts` are model, plugin, driver, platform, properties and whatever else the compiler is given; `shape` are the
-    lengths.
-    `model_dir` says whose blob it is, and is no part of the key: a model may be moved.
+    lengths. `model_dir` says whose blob it is, and is no part of the key: a model may be moved.
     """
 
     model_dir: Path
@@ -62,7 +62,7 @@ class _Kept:
     used_s: float
 
     def is_of(self, key: BlobKey) -> bool:
-        return self.model_dir == _absolute(key.model_dir) or self.parts.get("model") == key.parts["model"]
+        return self.model_dir == _absolute(key.model_dir) or self.parts.get(_MODEL) == key.parts[_MODEL]
 
     def is_stale(self, key: BlobKey) -> bool:
         """Whether `key` takes its place: what is not a person's choice has changed."""
@@ -122,10 +122,13 @@ def why_stale(key: BlobKey) -> str | None:
     if not others:
         return None
     nearest = min(others, key=lambda kept: len(_differences(kept, key)))
-    return ", ".join(
-        f"the {name} changed from {nearest.parts.get(name, 'none')} to {key.parts.get(name, 'none')}"
-        for name in _differences(nearest, key)
-    )
+    return ", ".join(_change(name, nearest.parts, key.parts) for name in _differences(nearest, key))
+
+
+def _change(name: str, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    if name == _MODEL:
+        return "the model changed"  # from one sha256 to another, which say nothing to a person
+    return f"the {name} changed from {before.get(name, 'none')} to {after.get(name, 'none')}"
 
 
 def _differences(kept: _Kept, key: BlobKey) -> list[str]:
