@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from aipc.engines import LoadOptions, Sampling, openvino_compiled
+from aipc.engines import LoadOptions, Sampling, openvino_kept
 from aipc.engines import openvino as engine
 from aipc.engines.openvino_rehearsal import REHEARSAL
 from aipc.errors import DiskSpaceError, StoreError
@@ -82,7 +82,7 @@ def test_a_new_driver_or_compiler_compiles_again_and_says_why(
     tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, property_name: str, part: str
 ) -> None:
     load(tiny_model_dir)
-    monkeypatch.setattr(openvino_compiled, "_said", lambda _, name: "1.2" if name == property_name else "n/a")
+    monkeypatch.setattr(openvino_kept, "_said", lambda _, name: "1.2" if name == property_name else "n/a")
     again = load(tiny_model_dir)
     assert again.notes == [f"compiled again: the {part} changed from n/a to 1.2"]
     assert again.stages == [STAGE]

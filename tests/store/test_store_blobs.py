@@ -27,7 +27,6 @@ def key(tmp_path: Path) -> BlobKey:
 def write(key: BlobKey, content: bytes = b"machine code") -> Path:
     with writing_blob(key, needed_bytes=0, note=unsaid) as writing:
         writing.begin().write_bytes(content)
-        assert writing.has_begun
         writing.commit()
     blob = find_blob(key)
     assert blob is not None
@@ -137,10 +136,9 @@ def test_a_removal_that_was_killed_is_in_nobodys_way(key: BlobKey) -> None:
 
 
 def test_a_disk_that_is_too_full_is_refused_first(key: BlobKey) -> None:
-    with writing_blob(key, needed_bytes=2**60, note=unsaid) as writing:
-        with pytest.raises(DiskSpaceError):
-            writing.begin()
-        assert not writing.has_begun
+    with writing_blob(key, needed_bytes=2**60, note=unsaid) as writing, pytest.raises(DiskSpaceError):
+        writing.begin()
+    assert [path.suffix for path in (store_root() / "blobs").iterdir()] == [".lock"]
 
 
 def test_a_moved_model_is_the_same_and_another_one_is_not(tmp_path: Path) -> None:

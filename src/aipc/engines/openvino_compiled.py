@@ -1,35 +1,29 @@
-"""A model compiled for the NPU: taken from the store where it was compiled before, else compiled now and kept.
-
-openvino-genai writes and reads the blob (EXPORT_BLOB, BLOB_PATH). It holds no weights, which stay in the model's own
-file (WEIGHTS_PATH), and it belongs to one version of the plugin, driver and chip.
-"""
+"""A model for the NPU as openvino-genai compiles it, writes it (EXPORT_BLOB) and reads it (BLOB_PATH)."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from aipc.engines import LoadOptions
-from aipc.engines.openvino_device import full_name
-from aipc.engines.openvino_lengths import PROMPT, RESPONSE, static_lengths
+from aipc.engines.openvino_kept import (
+    KEEPS_WEIGHTS_OUT,
+    WEIGHTS_FILE,
+    KeptModel,
+    Properties,
+    blob_key,
+    compiled_for,
+    keeps_himself,
+    of_loading,
+)
+from aipc.engines.openvino_lengths import PROMPT, RESPONSE
 from aipc.engines.openvino_pipeline import StaticPipeline
-from aipc.engines.openvino_rehearsal import shown_device
-from aipc.errors import IntegrityError, StoreError
+from aipc.errors import StoreError
 from aipc.openvino_import import first_useful_line, import_openvino
-from aipc.store.blobs import BlobKey, BlobWriting, drop_blob, find_blob, model_identity, why_stale, writing_blob
+from aipc.store.blobs import BlobKey
 
-WEIGHTS_FILE = "openvino_model.bin"
-# Somebody who sets one of these keeps compiled models in a way of their own.
-_OWN_WAYS = frozenset({"BLOB_PATH", "EXPORT_BLOB", "CACHE_DIR", "CACHE_MODE"})
-# Of the compiler alone: a blob brings its own.
-_COMPILERS = frozenset({PROMPT, RESPONSE, "PREFILL_HINT", "GENERATE_HINT"})
 _CANNOT_WRITE = "can't be exported"  # openvino-genai's words once the compiler is done
-_KEEPS_WEIGHTS_OUT = {"CACHE_MODE": "OPTIMIZE_SIZE"}
-
-Properties = Mapping[str, str | int]
 
 
 class CompiledModel:
@@ -41,97 +35,46 @@ class CompiledModel:
         self._model_dir = model_dir
         self._properties = properties
         self._options = options
-        device = shown_device("NPU", options.properties)
-        self._words = f"for the {device} ({static_lengths(options.properties)})"
 
     def pipeline(self) -> StaticPipeline:
         """Raises `EngineError` when OpenVINO refuses the model. A store that cannot keep it is told, and no error."""
-        if not self._options.keeps_compiled or _OWN_WAYS & set(self._properties):
-            return self._compiled()
-        try:
-            key = self._key()
-            return self._loaded(key) or self._in_turn(key)
-        except StoreError as error:
-            return self._not_kept(error)
+        model = KeptModel(
+            compiled_for(self._options.properties),
+            self._compiled,
+            self._loaded,
+            progress=self._options.progress,
+            note=self._options.note,
+        )
+        if not self._options.keeps_compiled or keeps_himself(self._properties):
+            return model.compiled()
+        return model.taken(self._key)
 
-    def _in_turn(self, key: BlobKey) -> StaticPipeline:
-        """Under the lock of its key: another process may have compiled it meanwhile."""
-        needed_bytes = (self._model_dir / WEIGHTS_FILE).stat().st_size  # more than a blob without them
-        with writing_blob(key, needed_bytes=needed_bytes, note=self._options.note) as writing:
-            return self._loaded(key) or self._compiled_and_kept(key, writing)
-
-    def _loaded(self, key: BlobKey) -> StaticPipeline | None:
-        """From the store; None where it holds nothing for this key, or nothing that is whole and can be loaded."""
-        try:
-            blob = find_blob(key)
-            if blob is None:
-                return None
-            pipeline = self._pipeline(
-                {name: value for name, value in self._properties.items() if name not in _COMPILERS},
-                BLOB_PATH=str(blob),
-                WEIGHTS_PATH=str(self._model_dir / WEIGHTS_FILE),
-            )
-        except (IntegrityError, RuntimeError) as error:
-            reason = error if isinstance(error, IntegrityError) else first_useful_line(error)
-            self._options.note(f"compiled again: what was kept cannot be used ({reason})")
-            drop_blob(key)
-            return None
-        self._options.note(f"compiled before {self._words}")
-        return pipeline
-
-    def _compiled_and_kept(self, key: BlobKey, writing: BlobWriting) -> StaticPipeline:
-        stale = why_stale(key)
-        if stale is not None:
-            self._options.note(f"compiled again: {stale}")
-        blob = writing.begin()
+    def _compiled(self, blob: Path | None) -> StaticPipeline:
+        if blob is None:
+            return self._pipeline(self._properties)
         _check_spelling(blob)
         try:
-            pipeline = self._compiled(EXPORT_BLOB="YES", BLOB_PATH=str(blob), **_KEEPS_WEIGHTS_OUT)
+            return self._pipeline(self._properties, EXPORT_BLOB="YES", BLOB_PATH=str(blob), **KEEPS_WEIGHTS_OUT)
         except RuntimeError as error:
-            if not (writing.has_begun or _CANNOT_WRITE in str(error)):
+            if not (blob.exists() or _CANNOT_WRITE in str(error)):
                 raise  # the compiler refused the model
-            writing.discard()
-            return self._not_kept(StoreError(f"{blob} could not be written: {first_useful_line(error)}"))
-        try:
-            writing.commit()
-        except (StoreError, OSError) as error:
-            self._note_not_kept(error)
-        return pipeline
+            raise StoreError(f"{blob} could not be written: {first_useful_line(error)}") from error
 
-    def _not_kept(self, error: StoreError) -> StaticPipeline:
-        self._note_not_kept(error)
-        return self._compiled()
-
-    def _note_not_kept(self, error: Exception) -> None:
-        self._options.note(f"the compiled model is not kept, and will be compiled anew next time: {error}")
-
-    def _compiled(self, **extra: str) -> StaticPipeline:
-        self._options.progress(f"compiling {self._words}", 0, 0)
-        return self._pipeline(self._properties, **extra)
+    def _loaded(self, blob: Path) -> StaticPipeline:
+        weights = self._model_dir / WEIGHTS_FILE
+        return self._pipeline(of_loading(self._properties), BLOB_PATH=str(blob), WEIGHTS_PATH=str(weights))
 
     def _pipeline(self, properties: Properties, **extra: str) -> StaticPipeline:
         return StaticPipeline(self._genai, self._model_dir, properties={**properties, **extra})
 
     def _key(self) -> BlobKey:
-        shape = static_lengths(self._options.properties)
-        others = {name: value for name, value in self._properties.items() if name not in (PROMPT, RESPONSE)}
-        return BlobKey(
+        return blob_key(
+            self._core,
             self._model_dir,
-            str(shape),
-            {
-                "model": model_identity(self._model_dir),
-                "plugin": f"{import_openvino().get_version()} with openvino-genai {self._genai.__version__}",
-                "driver": _said(self._core, "NPU_DRIVER_VERSION"),
-                "compiler": _said(self._core, "NPU_COMPILER_VERSION"),
-                "platform": self._platform(),
-                "properties": json.dumps(others, sort_keys=True),
-            },
+            self._options.properties,
+            plugin=f"{import_openvino().get_version()} with openvino-genai {self._genai.__version__}",
+            properties={name: value for name, value in self._properties.items() if name not in (PROMPT, RESPONSE)},
         )
-
-    def _platform(self) -> str:
-        device, given = shown_device("NPU", self._options.properties), self._options.properties
-        name = full_name(self._core, "NPU", given)
-        return f"{device}, {name}, {given.get('NPU_PLATFORM') or _said(self._core, 'DEVICE_ARCHITECTURE')}"
 
 
 def _check_spelling(blob: Path) -> None:
@@ -143,11 +86,3 @@ def _check_spelling(blob: Path) -> None:
             found=blob,
             try_next="set AIPC_HOME to such a directory",
         )
-
-
-def _said(core: Any, name: str) -> str:
-    """A property of the NPU; one that this plugin or PC does not have is a part of the key as well."""
-    try:
-        return str(core.get_property("NPU", name))
-    except RuntimeError:
-        return "n/a"

@@ -28,7 +28,7 @@ class Pipeline(Protocol):
         ...
 
 
-def _interruptible(compile_model: Callable[[], Any]) -> Any:
+def interruptible(compile_model: Callable[[], Any]) -> Any:
     """What `compile_model` returns. Ctrl-C is noticed meanwhile, as Python notices none inside of a call of OpenVINO's.
 
     A compiler cannot be stopped: after an interruption it works on for nobody, until it is done or the process ends.
@@ -56,7 +56,7 @@ class PagedPipeline:
     ) -> None:
         tokenizer = genai.Tokenizer(NO_TOKENIZER)
         scheduler = _scheduler(genai, options)
-        self._pipeline = _interruptible(
+        self._pipeline = interruptible(
             lambda: genai.ContinuousBatchingPipeline(str(model_dir), tokenizer, scheduler, device, **dict(properties))
         )
 
@@ -83,7 +83,7 @@ class StaticPipeline:
 
     def __init__(self, genai: Any, model_dir: Path, *, properties: Mapping[str, str | int]) -> None:
         tokenizer = genai.Tokenizer(NO_TOKENIZER)
-        self._pipeline = _interruptible(lambda: genai.LLMPipeline(str(model_dir), tokenizer, "NPU", **dict(properties)))
+        self._pipeline = interruptible(lambda: genai.LLMPipeline(str(model_dir), tokenizer, "NPU", **dict(properties)))
 
     def generate(self, input_ids: Any, config: Any, streamer: Any) -> None:
         self._pipeline.generate(input_ids, config, streamer)

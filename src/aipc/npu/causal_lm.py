@@ -79,7 +79,8 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         rehearse: bool = False,
         properties: Mapping[str, str] | None = None,
     ) -> Self:
-        """Load a model, which is downloaded and converted into aipc's store first where that is needed, once.
+        """Load a model, which is downloaded, converted and for an NPU compiled into aipc's store where that is needed,
+        once.
 
         `model_name_or_path` is a Hugging Face id, a checkpoint directory, a converted one, a stored model's name, or
         "guide" for the embedded model. `config` None is FP16, as in the NPU library, or whatever a converted directory
@@ -97,9 +98,10 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         place = find_place(device, rehearse=rehearse, properties=properties or {})
         with Bars() as bars:
             ready = prepared(model_name_or_path, checked, revision=revision, progress=bars)
-        config_of_model = AutoConfig.from_pretrained(ready.path, trust_remote_code=False)
+            config_of_model = AutoConfig.from_pretrained(ready.path, trust_remote_code=False)
+            network = Network(ready.path, place, progress=bars, note=bars.note)
         model = named(cls, class_name(config_of_model))(
-            Network(ready.path, place),
+            network,
             config_of_model,
             _generation_config(ready.path, config_of_model),
             rope_switch_tokens=ready.rope_switch_tokens,

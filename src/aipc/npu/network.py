@@ -16,21 +16,13 @@ from aipc.engines.openvino_lengths import StaticLengths, static_lengths
 from aipc.engines.openvino_rehearsal import shown_device, stand_in, with_rehearsal
 from aipc.errors import DeviceError, EngineError, UsageError
 from aipc.floats import Float32
+from aipc.npu.static_model import StaticModel
 from aipc.openvino_import import engine_errors, import_openvino
+from aipc.progress import Note, Progress, silent, unsaid
 
 Ints = NDArray[np.int64]
 Indices = NDArray[np.int32]
 
-# The static pipeline of a language model, and which axes of its KV cache are the batch and the tokens. OpenVINO's
-# spelling of what openvino-genai sets:
-# https://github.com/openvinotoolkit/openvino.genai/blob/master/src/cpp/src/utils.cpp (update_npu_config)
-_STATIC = {"NPU_USE_NPUW": "YES", "NPUW_LLM": "YES", "NPUW_LLM_BATCH_DIM": "0", "NPUW_LLM_SEQ_LEN_DIM": "2"}
-_STATIC_NAMES = {
-    "MAX_PROMPT_LEN": "NPUW_LLM_MAX_PROMPT_LEN",
-    "MIN_RESPONSE_LEN": "NPUW_LLM_MIN_RESPONSE_LEN",
-    "PREFILL_HINT": "NPUW_LLM_PREFILL_HINT",
-    "GENERATE_HINT": "NPUW_LLM_GENERATE_HINT",
-}
 _FIRST_KEPT = "first_kept_token"  # an input that is added: minus the number of tokens whose logits are wanted
 _TO_END = np.iinfo(np.int32).max
 
@@ -86,10 +78,19 @@ class Network:
     `lengths` are an NPU's, whose pipeline takes a batch of one and gives the logits of the last token alone.
     """
 
-    def __init__(self, model_dir: Path, place: Place, *, from_memory: bool = False) -> None:
-        """`from_memory` reads the weights instead of mapping them: the directory may go then.
+    def __init__(
+        self,
+        model_dir: Path,
+        place: Place,
+        *,
+        from_memory: bool = False,
+        progress: Progress = silent,
+        note: Note = unsaid,
+    ) -> None:
+        """What is compiled for an NPU is kept in the store, and found there, which `note` tells.
 
-        Raises `EngineError` when there is no model, or OpenVINO refuses it.
+        `from_memory` keeps nothing, and reads the weights instead of mapping them: the directory may go then. Raises
+        `EngineError` when there is no model, or OpenVINO refuses it.
         """
         self.device, self.device_name, self.lengths = place.device, place.name, place.lengths
         if not (model_dir / MODEL_FILE).is_file():
@@ -97,9 +98,16 @@ class Network:
         with engine_errors(f"{model_dir} cannot be loaded on {self.device}"):
             if from_memory:
                 place.core.set_property({"ENABLE_MMAP": False})
-            model = place.core.read_model(model_dir / MODEL_FILE)
-            self._selects_tokens = self.lengths is None and _let_select_tokens(model)
-            compiled = place.core.compile_model(model, self.device, _compile_properties(place))
+            if place.device == "NPU":
+                # Held as long as the request: it has the blob that the device may read from.
+                self._static = StaticModel(place.core, model_dir, place.properties)
+                self._selects_tokens = False
+                compiled = self._static.compiled(keeps=not from_memory, progress=progress, note=note)
+            else:
+                model = place.core.read_model(model_dir / MODEL_FILE)
+                self._selects_tokens = _let_select_tokens(model)
+                properties = {"PERFORMANCE_HINT": "LATENCY", **place.properties}
+                compiled = place.core.compile_model(model, self.device, properties)
             self._request = compiled.create_infer_request()
 
     def reset(self) -> None:
@@ -126,12 +134,6 @@ class Network:
         with engine_errors(f"{self.device} failed while generating"):
             found: Float32 = self._request.infer(inputs)["logits"]
         return found[:, -kept:].copy()  # the next step writes into the same memory
-
-
-def _compile_properties(place: Place) -> dict[str, str | int]:
-    if place.device != "NPU":
-        return {"PERFORMANCE_HINT": "LATENCY", **place.properties}
-    return {**_STATIC, **{_STATIC_NAMES.get(name, name): value for name, value in place.properties.items()}}
 
 
 def _let_select_tokens(model: Any) -> bool:

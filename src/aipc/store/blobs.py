@@ -184,11 +184,6 @@ class BlobWriting:
             raise StoreError(f"{self._directory} cannot be made: {error.strerror}") from error
         return self._directory / BLOB
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the compiler is done, and the blob's file there."""
-        return (self._directory / BLOB).exists()
-
     def commit(self) -> None:
         """Make it visible, and drop what it replaces: blobs of the model that are stale, and those used longest ago.
 
