@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,9 +23,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TextStreamer, pipe
 import aipc.npu
 from aipc import guide
 from aipc.errors import ContextLengthError, DeviceError, UnsupportedModelError, UsageError
-from aipc.npu import NPUModelForCausalLM, float16, int4, int8
+from aipc.npu import NPUModelForCausalLM, bars, float16, int4, int8
+from aipc.npu.bars import Bars
 from aipc.npu.compiler import CompilerConfig
 from aipc.quant.recipe import Recipe
+from aipc.store import store_root
 
 pytestmark = pytest.mark.peers
 
@@ -303,8 +306,49 @@ def test_a_programs_own_positions_are_refused_and_the_usual_ones_taken(pair: tup
 
 @pytest.fixture
 def rehearsed(tiny_checkpoint_dir: Path) -> Any:
+    return loaded_rehearsed(tiny_checkpoint_dir)
+
+
+def loaded_rehearsed(model: Path) -> Any:
     config = CompilerConfig(dtype=float16)
-    return NPUModelForCausalLM.from_pretrained(tiny_checkpoint_dir, config=config, rehearse=True, properties=SHORT)
+    return NPUModelForCausalLM.from_pretrained(model, config=config, rehearse=True, properties=SHORT)
+
+
+def test_the_npu_compiles_a_model_once_says_so_and_gives_the_same_tokens(
+    rehearsed: Any, tiny_checkpoint_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "for the NPU rehearsal on the CPU (prompt 64 + answer 64 tokens)"
+    capsys.readouterr()
+    again = loaded_rehearsed(tiny_checkpoint_dir)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", f"compiled before {words}\n")
+    ids = torch.tensor([random_ids(60, seed=18)])
+    assert torch.equal(again(ids, logits_to_keep=1).logits, rehearsed(ids, logits_to_keep=1).logits)
+    assert generated(again, ids.tolist()) == generated(rehearsed, ids.tolist())
+    (blob,) = (store_root() / "blobs").glob("*/model.blob")
+    blob.write_bytes(b"damaged")
+    loaded_rehearsed(tiny_checkpoint_dir)
+    said = capsys.readouterr().err
+    assert "compiled again: what was kept cannot be used (" in said
+    assert f"Compiling {words}: 00:0" in said
+
+
+def test_the_time_that_a_compilation_takes_goes_on_and_can_be_hidden(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bars, "_TICK_S", 0.05)
+    with Bars() as shown:
+        shown("compiling for the NPU", 0, 0)
+        time.sleep(1.2)
+    assert "\rCompiling for the NPU: 00:01" in capsys.readouterr().err
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        with Bars() as hidden:
+            hidden("compiling for the NPU", 0, 0)
+            hidden.note("compiled before")
+    finally:
+        transformers.utils.logging.enable_progress_bar()
+    assert capsys.readouterr().err == ""
 
 
 def test_the_rehearsed_npu_is_near_the_cpu_and_generates(rehearsed: Any, tiny_checkpoint_dir: Path) -> None:

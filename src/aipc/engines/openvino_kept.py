@@ -36,8 +36,8 @@ class KeptModel(Generic[Model]):
     """One model, and how it is compiled and loaded.
 
     `compile_model` writes the blob too where it is given a path; a `StoreError` means that it could not, and then it is
-    called again without one. `load_model` reads such a blob. Both raise `RuntimeError` when OpenVINO refuses. `words`
-    say for which device and lengths.
+    called again without one. `load_model` reads such a blob, and may raise `IntegrityError`. Both raise `RuntimeError`
+    when OpenVINO refuses. `words` say for which device and lengths.
     """
 
     words: str

@@ -21,7 +21,7 @@ from aipc.engines.openvino_kept import (
 from aipc.engines.openvino_lengths import PROMPT, RESPONSE
 from aipc.engines.openvino_pipeline import interruptible
 from aipc.engines.openvino_rehearsal import stand_in
-from aipc.errors import StoreError
+from aipc.errors import IntegrityError, StoreError
 from aipc.openvino_import import first_useful_line, import_openvino
 from aipc.progress import Note, Progress
 from aipc.store.blobs import BlobKey
@@ -74,8 +74,11 @@ class StaticModel:
 
     def _load(self, blob: Path) -> Any:
         self._tell_stand_ins()
-        # The array wants to be writable; what is written into it stays in memory.
-        self._blob = import_openvino().Tensor(np.memmap(blob, np.uint8, "c"), shared_memory=True)
+        try:
+            mapped = np.memmap(blob, np.uint8, "c")  # a tensor wants to be writable; the file stays as it is
+        except (OSError, ValueError) as error:  # gone meanwhile, or empty
+            raise IntegrityError(f"{blob} cannot be read", found=str(error)) from error
+        self._blob = import_openvino().Tensor(mapped, shared_memory=True)
         properties = {**of_loading(self._properties), "WEIGHTS_PATH": str(self._model_dir / WEIGHTS_FILE)}
         return interruptible(lambda: self._core.import_model(self._blob, "NPU", properties))
 
