@@ -12,6 +12,7 @@ import numpy as np
 import openvino
 import pytest
 
+from aipc.conversion import convert
 from aipc.engines import LoadOptions, openvino_kept
 from aipc.engines import openvino as engine
 from aipc.engines.openvino_rehearsal import REHEARSAL
@@ -67,8 +68,14 @@ def test_the_second_load_compiles_nothing_and_computes_the_same(tiny_model_dir: 
     assert (first.stages, first.notes) == ([STAGE], [])
     assert (second.stages, second.notes) == ([], [BEFORE])
     assert second.computes_as(first)
-    weights = (tiny_model_dir / "openvino_model.bin").read_bytes()
-    assert weights[1024:5120] not in the_blob().read_bytes()  # the weights stay in the model's own file
+
+
+def test_fp16_weights_stay_in_the_models_own_file(tiny_checkpoint_dir: Path, tmp_path: Path) -> None:
+    model = convert(tiny_checkpoint_dir, tmp_path / "fp16", weights="fp16").path
+    first, second = load(model), load(model)
+    assert second.notes == [BEFORE]
+    assert second.computes_as(first)
+    assert the_blob().stat().st_size < 0.5 * (model / "openvino_model.bin").stat().st_size
 
 
 @pytest.mark.parametrize(
