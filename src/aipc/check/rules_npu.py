@@ -177,7 +177,8 @@ def _limits(facts: IrFacts) -> Iterator[Finding]:
         "npu/static-lengths",
         XML_FILE,
         found=f"shapes are static there: prompts of up to {PROMPT_TOKENS} tokens in a context of "
-        f"{PROMPT_TOKENS + RESPONSE_TOKENS}, unless it is loaded with other MAX_PROMPT_LEN and MIN_RESPONSE_LEN",
+        f"{PROMPT_TOKENS + RESPONSE_TOKENS} by OpenVINO's defaults; aipc run and chat choose MAX_PROMPT_LEN and "
+        "MIN_RESPONSE_LEN for each",
     )
     per_token = _cache_bytes_per_token(facts.variables)
     if per_token is not None and facts.bin_bytes is not None:

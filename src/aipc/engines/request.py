@@ -45,7 +45,7 @@ def _check_lengths(prompt_tokens: int, max_tokens: int, capabilities: Capabiliti
             "prompt and answer do not fit the context",
             expected=f"at most {capabilities.context_tokens} tokens",
             found=f"{prompt_tokens} + {max_tokens}",
-            try_next="a shorter prompt, or fewer max_tokens",
+            try_next="a shorter prompt, or a smaller --max-tokens",
         )
 
 

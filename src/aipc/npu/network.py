@@ -95,7 +95,7 @@ class Network:
         self.device, self.device_name, self.lengths = place.device, place.name, place.lengths
         if not (model_dir / MODEL_FILE).is_file():
             raise EngineError(f"{model_dir} holds no OpenVINO model", expected=MODEL_FILE)
-        with engine_errors(f"{model_dir} cannot be loaded on {self.device}"):
+        with engine_errors(f"{model_dir} cannot be loaded ({place.name})"):
             if from_memory:
                 place.core.set_property({"ENABLE_MMAP": False})
             if place.device == "NPU":
