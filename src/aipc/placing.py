@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from aipc.engines import Session
-from aipc.engines.choice import chosen_engine, engine_of, target_for, usual_device
+from aipc.engines.choice import USUAL_DEVICE, chosen_engine, engine_of, target_for, usual_device
 from aipc.engines.device_names import AUTO, checked_device, checked_required, fulfils, kind_of
 from aipc.engines.openvino_rehearsal import parts_elsewhere
 from aipc.errors import DeviceError, UsageError
@@ -76,7 +76,7 @@ def placed(model: str | Path | None, recipe: Recipe | None, wanted: Wanted, *, p
         return _placed_by_itself(model, recipe, wanted, progress)
     device = wanted.device or wanted.required
     if wanted.engine != "onnx" and resolve(model).is_to_be_converted:
-        _check_there(device or "cpu", wanted.properties)
+        _check_there(device or USUAL_DEVICE, wanted.properties)
         _check_recipe(device, recipe)
     ready = ready_model(model, recipe, target_for(wanted.engine, device), progress=progress)
     return Placed(ready, wanted, wanted.device, wanted.engine)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from rehearsed import BEFORE, SHAPE, STAGE, the_blob
 
 from aipc.engines import LoadOptions, Sampling, openvino_kept
 from aipc.engines import openvino as engine
@@ -24,9 +25,6 @@ from aipc.openvino_import import import_genai
 from aipc.store import blobs, store_root
 
 PROMPT = list(range(5, 45))
-SHAPE = {"MAX_PROMPT_LEN": "64", "MIN_RESPONSE_LEN": "64"}
-STAGE = "compiling for the NPU rehearsal on the CPU (prompt 64 + answer 64 tokens)"
-BEFORE = "compiled before for the NPU rehearsal on the CPU (prompt 64 + answer 64 tokens)"
 
 
 @dataclass
@@ -50,11 +48,6 @@ def load(model_dir: Path, *, keeps_compiled: bool = True, **properties: str) -> 
     with engine.load(model_dir, "npu", options) as session:
         loaded.tokens = [step.token_id for step in session.stream(PROMPT, Sampling(max_tokens=10))]
     return loaded
-
-
-def the_blob() -> Path:
-    (found,) = (store_root() / "blobs").glob("*/model.blob")
-    return found
 
 
 def test_the_second_load_compiles_nothing_and_says_the_same(tiny_model_dir: Path) -> None:

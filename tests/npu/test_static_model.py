@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
+from rehearsed import BEFORE, SHAPE, STAGE, the_blob
 
 from aipc.conversion import convert
 from aipc.engines import LoadOptions, openvino_kept
@@ -20,10 +21,6 @@ from aipc.errors import EngineError
 from aipc.floats import Float32
 from aipc.npu.network import Network, find_place
 from aipc.store import blobs, store_root
-
-SHAPE = {"MAX_PROMPT_LEN": "64", "MIN_RESPONSE_LEN": "64"}
-STAGE = "compiling for the NPU rehearsal on the CPU (prompt 64 + answer 64 tokens)"
-BEFORE = "compiled before for the NPU rehearsal on the CPU (prompt 64 + answer 64 tokens)"
 
 
 @dataclass
@@ -56,11 +53,6 @@ def load(model_dir: Path, *, from_memory: bool = False, **properties: str) -> Lo
         loaded.logits.append(logits)
         ids = logits.argmax()[None, None]
     return loaded
-
-
-def the_blob() -> Path:
-    (found,) = (store_root() / "blobs").glob("*/model.blob")
-    return found
 
 
 def test_the_second_load_compiles_nothing_and_computes_the_same(tiny_model_dir: Path) -> None:

@@ -13,6 +13,7 @@ from aipc.check.openvino_ir import BIN_FILE, XML_FILE, IrFacts, IrWeight, Variab
 from aipc.check.remedies import Remedies
 from aipc.check.report import Finding, failure, note
 from aipc.check.rules_openvino import common_rules
+from aipc.quant import PER_CHANNEL
 from aipc.quant.recipe import Recipe
 
 PROMPT_TOKENS, RESPONSE_TOKENS = 1024, 128  # the defaults of MAX_PROMPT_LEN and MIN_RESPONSE_LEN
@@ -42,7 +43,7 @@ def refused_choice(recipe: Recipe) -> tuple[str, str] | None:
         return None
     if recipe.symmetric is False:
         return "symmetric INT4", "--asym"
-    if recipe.group_size is not None and recipe.group_size != -1 and recipe.group_size % _GROUP_STEP:
+    if recipe.group_size not in (None, PER_CHANNEL) and recipe.group_size % _GROUP_STEP:
         return f"--group-size {_DOCUMENTED_GROUP} or -1", f"--group-size {recipe.group_size}"
     if recipe.ratio < 1:
         return "--ratio 1.0", f"--ratio {recipe.ratio:g}"

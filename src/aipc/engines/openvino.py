@@ -51,15 +51,15 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OpenVINOSession:
     properties = checked_properties(core, device_id, options.properties)
     _check_model(model_dir)
     pipeline: Pipeline
-    what = f"{model_dir} cannot be loaded ({shown_device(device_id, options.properties)})"
-    with engine_errors(what, try_next=_advice(options)):
+    shown = shown_device(device_id, options.properties)
+    with engine_errors(f"{model_dir} cannot be loaded ({shown})", try_next=_advice(options)):
         if device_id == "NPU":
             pipeline = CompiledModel(genai, core, model_dir, properties=properties, options=options).pipeline()
         else:
             pipeline = PagedPipeline(genai, model_dir, device_id, options=options, properties=properties)
     return OpenVINOSession(
         pipeline,
-        device=shown_device(device_id, options.properties),
+        device=shown,
         is_rehearsal=stand_in(device_id, options.properties) is not None,
         device_name=full_name(core, device_id, options.properties),
         capabilities=_capabilities(device_id, options, vocabulary_tokens=_vocabulary_tokens(model_dir)),

@@ -107,10 +107,9 @@ def _check_value(core: Any, device: str, name: str, value: str) -> None:
 
 
 def _unknown_property(device: str, name: str, known: Iterable[str]) -> UsageError:
-    near = get_close_matches(name.upper(), sorted(known), n=3, cutoff=0.5)
-    if name.upper() in known:
-        near = [name.upper()]
-    meant = get_close_matches(name.upper(), near, n=1, cutoff=0.8)
+    wanted = name.upper()
+    near = [wanted] if wanted in known else get_close_matches(wanted, sorted(known), n=3, cutoff=0.5)
+    meant = get_close_matches(wanted, near, n=1, cutoff=0.8)
     return UsageError(
         f"{device} has no property {name!r} that can be set",
         expected=" or ".join(near) if near else ", ".join(sorted(known)),

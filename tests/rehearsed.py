@@ -1,0 +1,17 @@
+"""What tests of models compiled for the NPU share: a small shape, what its loads say, and where the blob is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aipc.store import store_root
+
+SHAPE = {"MAX_PROMPT_LEN": "64", "MIN_RESPONSE_LEN": "64"}
+STAGE = "compiling for the NPU rehearsal on the CPU (prompt 64 + answer 64 tokens)"
+BEFORE = "compiled before for the NPU rehearsal on the CPU (prompt 64 + answer 64 tokens)"
+
+
+def the_blob() -> Path:
+    """The one that the store has."""
+    (found,) = (store_root() / "blobs").glob("*/model.blob")
+    return found
