@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Aipc
+from rehearsed import KEPT
 from terminal import Terminal
 from tiny_checkpoint import write_checkpoint
 
@@ -20,6 +21,7 @@ from aipc.store import models, models_directory, store_root
 
 REHEARSE = ("--device", "npu", "--rehearse")
 LABEL = "NPU rehearsal on the CPU"
+(KEEPS,) = (f"{name}={value}" for name, value in KEPT.items())
 needs_no_npu = pytest.mark.skipif("NPU" not in examine().absent, reason="this PC has an NPU")
 
 
@@ -40,17 +42,16 @@ def test_the_rehearsal_says_what_the_cpu_says(guide_dir: Path) -> None:
     with package.load(guide_dir) as cpu, package.load(guide_dir, device="npu", rehearse=True) as npu:
         expected = [cpu.generate(question, max_tokens=120).text for question in questions]
         assert [npu.generate(question, max_tokens=120).text for question in questions] == expected
-    with package.load(guide_dir, device="npu", rehearse=True) as kept:
-        assert [kept.generate(question, max_tokens=120).text for question in questions] == expected
 
 
 def test_run_says_the_lengths_and_is_labelled_everywhere(aipc: Aipc, guide_dir: Path) -> None:
-    first = aipc("run", "-m", guide_dir, *REHEARSE, "--max-tokens", 20, "Who are you?")
+    flags = (*REHEARSE, "--ov-config", KEEPS, "--max-tokens", 20)
+    first = aipc("run", "-m", guide_dir, *flags, "Who are you?")
     assert first.code == 0
     begin, *_, statistics, _, _ = first.err.splitlines()
     assert begin == f"compiling for the {LABEL} (prompt 256 + answer 128 tokens) …"
     assert statistics.startswith(f"{LABEL} (")
-    again = aipc("run", "-m", guide_dir, *REHEARSE, "--max-tokens", 20, "--json", "What are you, if I may ask?")
+    again = aipc("run", "-m", guide_dir, *flags, "--json", "What are you, if I may ask?")
     assert again.err.startswith(f"compiled before for the {LABEL} (prompt 256 + answer 128 tokens)\n")
     facts = json.loads(again.out)["statistics"]
     assert (facts["device"], facts["rehearsal"]) == (LABEL, True)
@@ -144,7 +145,7 @@ def test_only_the_npu_is_rehearsed(aipc: Aipc, device: tuple[str, ...]) -> None:
 
 
 def test_what_was_compiled_goes_with_its_model(aipc: Aipc) -> None:
-    assert aipc("run", *REHEARSE, "-q", "Hello").code == 0
+    assert aipc("run", *REHEARSE, "--ov-config", KEEPS, "-q", "Hello").code == 0
     (blob,) = (store_root() / "blobs").glob("*/model.blob")
     shutil.copytree(models_directory() / "guide-int8-asym", store_root() / "copy")
     removed = json.loads(aipc("models", "rm", "guide", "--json").out)
@@ -158,7 +159,7 @@ def test_without_a_store_it_runs_all_the_same(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("AIPC_HOME", os.fspath(tmp_path / "file" / "below"))
-    result = aipc("run", "-m", guide_dir, *REHEARSE, "--max-tokens", 5, "Hello")
+    result = aipc("run", "-m", guide_dir, *REHEARSE, "--ov-config", KEEPS, "--max-tokens", 5, "Hello")
     assert result.code == 0
     assert "the compiled model is not kept, and will be compiled anew next time" in result.err
 

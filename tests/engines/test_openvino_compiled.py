@@ -13,15 +13,17 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
-from rehearsed import BEFORE, SHAPE, STAGE, the_blob
+from rehearsed import BEFORE, KEPT, SHAPE, STAGE, the_blob
 
 from aipc.engines import LoadOptions, Sampling, openvino_kept
 from aipc.engines import openvino as engine
+from aipc.engines.openvino_device import lost_in_blob
 from aipc.engines.openvino_rehearsal import REHEARSAL
 from aipc.errors import DiskSpaceError, StoreError
-from aipc.openvino_import import import_genai
+from aipc.openvino_import import import_genai, import_openvino
 from aipc.store import blobs, store_root
 
 PROMPT = list(range(5, 45))
@@ -40,7 +42,7 @@ def load(model_dir: Path, *, keeps_compiled: bool = True, **properties: str) -> 
     loaded = Loaded()
     options = LoadOptions(
         context_tokens=128,
-        properties={**REHEARSAL, **SHAPE, **properties},
+        properties={**REHEARSAL, **KEPT, **SHAPE, **properties},
         keeps_compiled=keeps_compiled,
         progress=lambda stage, *_: loaded.stages.append(stage),
         note=loaded.notes.append,
@@ -57,6 +59,55 @@ def test_the_second_load_compiles_nothing_and_says_the_same(tiny_model_dir: Path
     assert (first.stages, first.notes) == (plain.stages, plain.notes) == ([STAGE], [])
     assert (second.stages, second.notes) == ([], [BEFORE])
     assert first.tokens == second.tokens == plain.tokens
+
+
+def test_a_blob_that_would_compute_otherwise_is_not_kept_and_the_reason_said(tiny_model_dir: Path) -> None:
+    """The CPU's properties are lost on the way through a blob that openvino-genai loads."""
+    for _ in range(2):
+        loaded = load(tiny_model_dir, DYNAMIC_QUANTIZATION_GROUP_SIZE="64")
+        assert loaded.stages == [STAGE]
+        assert loaded.notes == [
+            "the compiled model is not kept: loaded again, it would run on the CPU with"
+            " DYNAMIC_QUANTIZATION_GROUP_SIZE 32, not 64"
+        ]
+    assert not (store_root() / "blobs").exists()
+
+
+@dataclass
+class CoreWithPrecision:
+    """OpenVINO's `Core` on a PC whose CPU's own precision is `default`; more accuracy is none below the model's."""
+
+    default: Any
+    told: dict[str, str] = field(default_factory=dict)
+
+    def set_property(self, device: str, properties: dict[str, str]) -> None:
+        assert device == "CPU"
+        self.told.update(properties)
+
+    def get_property(self, device: str, name: str) -> Any:
+        if name == "SUPPORTED_PROPERTIES":
+            return {"INFERENCE_PRECISION_HINT": "RW", "EXECUTION_MODE_HINT": "RW", "FULL_DEVICE_NAME": "RO"}
+        assert name == "INFERENCE_PRECISION_HINT"
+        return import_openvino().Type.dynamic if self.told.get("EXECUTION_MODE_HINT") == "ACCURACY" else self.default
+
+
+@pytest.mark.parametrize(("default", "is_lost"), [("bf16", True), ("f16", True), ("f32", False), ("dynamic", False)])
+def test_full_precision_is_lost_only_where_the_cpu_has_another_of_its_own(default: str, is_lost: bool) -> None:
+    """Real values of OpenVINO 2026.4 on a Xeon with AMX; those of a CPU without BF16 are as its documentation says."""
+    own = getattr(import_openvino().Type, default)
+    lost = lost_in_blob(CoreWithPrecision(own), CoreWithPrecision(own), {**REHEARSAL, **SHAPE})
+    words = f"loaded again, it would run on the CPU with INFERENCE_PRECISION_HINT {default}, not f32"
+    assert lost == (words if is_lost else None)
+    assert lost_in_blob(CoreWithPrecision(own), CoreWithPrecision(own), {**REHEARSAL, **KEPT}) is None
+    assert lost_in_blob(CoreWithPrecision(own), CoreWithPrecision(own), SHAPE) is None  # the NPU's own affair
+
+
+def test_a_rehearsal_computes_the_same_however_often_it_is_loaded(tiny_model_dir: Path) -> None:
+    """With this PC's own CPU: kept where its precision is FP32, compiled again elsewhere."""
+    first, second = (load(tiny_model_dir, EXECUTION_MODE_HINT="ACCURACY") for _ in range(2))
+    assert first.tokens == second.tokens
+    is_lost = lost_in_blob(import_openvino().Core(), import_openvino().Core(), REHEARSAL) is not None
+    assert second.stages == ([STAGE] if is_lost else [])
 
 
 def test_another_shape_is_compiled_beside_the_first(tiny_model_dir: Path) -> None:
@@ -206,7 +257,7 @@ class Slow(openvino_compiled.StaticPipeline):
 openvino_compiled.StaticPipeline = Slow
 options = LoadOptions(
     context_tokens=128,
-    properties={**REHEARSAL, "MAX_PROMPT_LEN": "64", "MIN_RESPONSE_LEN": "64"},
+    properties={**REHEARSAL, "EXECUTION_MODE_HINT": "PERFORMANCE", "MAX_PROMPT_LEN": "64", "MIN_RESPONSE_LEN": "64"},
     keeps_compiled=True,
     note=lambda text: print(text, flush=True),
 )

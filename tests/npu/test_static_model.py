@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 import pytest
-from rehearsed import BEFORE, SHAPE, STAGE, the_blob
+from rehearsed import BEFORE, KEPT, SHAPE, STAGE, the_blob
 
 from aipc.conversion import convert
 from aipc.engines import LoadOptions, openvino_kept
@@ -91,11 +91,12 @@ def test_a_model_in_memory_is_not_kept(tiny_model_dir: Path) -> None:
 
 def test_openvino_genais_blob_is_another_and_stays(tiny_model_dir: Path) -> None:
     said: list[str] = []
-    options = LoadOptions(context_tokens=128, properties={**REHEARSAL, **SHAPE}, keeps_compiled=True, note=said.append)
+    properties = {**REHEARSAL, **KEPT, **SHAPE}
+    options = LoadOptions(context_tokens=128, properties=properties, keeps_compiled=True, note=said.append)
     with engine.load(tiny_model_dir, "npu", options):
-        assert load(tiny_model_dir).notes == []
+        assert load(tiny_model_dir, **KEPT).notes == []
     with engine.load(tiny_model_dir, "npu", options):
-        assert said == load(tiny_model_dir).notes == [BEFORE]
+        assert said == load(tiny_model_dir, **KEPT).notes == [BEFORE]
 
 
 def test_a_new_driver_compiles_again_and_says_why(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aipc.engines import LoadOptions
+from aipc.engines.openvino_device import lost_in_blob
 from aipc.engines.openvino_kept import (
     KEEPS_WEIGHTS_OUT,
     WEIGHTS_FILE,
@@ -37,7 +38,11 @@ class CompiledModel:
         self._options = options
 
     def pipeline(self) -> StaticPipeline:
-        """Raises `EngineError` when OpenVINO refuses the model. A store that cannot keep it is told, and no error."""
+        """Raises `RuntimeError` when OpenVINO refuses the model. A store that cannot keep it is told, and no error.
+
+        Nor is it kept where a rehearsal's blob would compute otherwise: openvino-genai loads it with a core of its
+        own, which cannot be told anything for the CPU.
+        """
         model = KeptModel(
             compiled_for(self._options.properties),
             self._compiled,
@@ -46,6 +51,10 @@ class CompiledModel:
             note=self._options.note,
         )
         if not self._options.keeps_compiled or keeps_himself(self._properties):
+            return model.compiled()
+        lost = lost_in_blob(self._core, import_openvino().Core(), self._options.properties)
+        if lost is not None:
+            self._options.note(f"the compiled model is not kept: {lost}")
             return model.compiled()
         return model.taken(self._key)
 

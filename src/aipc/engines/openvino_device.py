@@ -22,6 +22,9 @@ NPU_PIPELINE_PROPERTIES = frozenset(
 _CHECKED_ELSEWHERE = NPU_PIPELINE_PROPERTIES | {"CACHE_DIR"}
 _NPU_REFUSES = "Failed to parse"
 
+_PRECISION = "INFERENCE_PRECISION_HINT"
+_MODE = "EXECUTION_MODE_HINT"  # it chooses precisions, and nothing else
+
 
 def found_device(core: Any, device: str, properties: Mapping[str, str]) -> str:
     """OpenVINO's spelling of `device`. Raises `DeviceError` when it is not there: nothing is taken in its place."""
@@ -82,6 +85,38 @@ def checked_properties(core: Any, device: str, properties: Mapping[str, str]) ->
     if device == "NPU":
         checked.update(static_lengths(properties).as_properties())
     return checked
+
+
+def stand_ins_own(core: Any, properties: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """For each device that runs the NPU's pipeline in the NPU's place, those of `properties` that it can be told."""
+    names = stand_in("NPU", properties)
+    own = {}
+    for device in names.split(", ") if names else ():
+        supported = core.get_property(device, "SUPPORTED_PROPERTIES")
+        own[device] = {name: value for name, value in properties.items() if supported.get(name) == "RW"}
+    return own
+
+
+def lost_in_blob(core: Any, told: Any, properties: Mapping[str, str]) -> str | None:
+    """What a stand-in of the NPU's would do otherwise once it has loaded a blob, for a person; None if nothing.
+
+    A blob brings a stand-in's part of the model without the properties it was compiled with. `core` is told nothing;
+    `told`, another core, is told them, and so says what they amount to on this PC.
+    """
+    for device, own in stand_ins_own(core, properties).items():
+        told.set_property(device, own)
+        for name in sorted((own.keys() | {_PRECISION}) - {_MODE}):
+            without, wanted = _setting(core, device, name), _setting(told, device, name)
+            if without != wanted:
+                return f"loaded again, it would run on the {device} with {name} {without}, not {wanted}"
+    return None
+
+
+def _setting(core: Any, device: str, name: str) -> str:
+    value = core.get_property(device, name)
+    if name != _PRECISION:
+        return str(value)
+    return str(value.get_type_name()).replace("dynamic", "f32")  # "dynamic" is the models' own, FP32
 
 
 def _settable(core: Any, device: str) -> frozenset[str]:

@@ -12,9 +12,7 @@ from aipc.errors import UsageError
 
 _STAND_INS = "NPUW_DEVICES"  # which devices take the parts of the NPU's pipeline, most wanted first
 _PARTS = "NPUW_SUBMODEL_DEVICE"  # which device takes one part, as "0:CPU"
-# Every part on the CPU, unpartitioned. In FP32, so that nearly all text is the CPU's own (the cache is FP16). On their
-# way through a blob the CPU's properties get lost. Its usual group size is 32 anyway; its usual precision is FP32 only
-# where it has no BF16 of its own, so that elsewhere a kept blob of openvino-genai's computes in that.
+# Every part on the CPU, unpartitioned. In FP32, so that nearly all text is the CPU's own (the cache is FP16).
 REHEARSAL = {
     _STAND_INS: "CPU",
     "NPUW_ONLINE_PIPELINE": "NONE",

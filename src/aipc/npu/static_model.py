@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from aipc.engines.openvino import MODEL_FILE
+from aipc.engines.openvino_device import stand_ins_own
 from aipc.engines.openvino_kept import (
     KEEPS_WEIGHTS_OUT,
     WEIGHTS_FILE,
@@ -20,7 +21,6 @@ from aipc.engines.openvino_kept import (
 )
 from aipc.engines.openvino_lengths import PROMPT, RESPONSE
 from aipc.engines.openvino_pipeline import interruptible
-from aipc.engines.openvino_rehearsal import stand_in
 from aipc.errors import IntegrityError, StoreError
 from aipc.openvino_import import first_useful_line, import_openvino
 from aipc.progress import Note, Progress
@@ -84,10 +84,7 @@ class StaticModel:
 
     def _tell_stand_ins(self) -> None:
         """A blob brings a stand-in's part of the model without its properties, such as the precision."""
-        names = stand_in("NPU", self._texts)
-        for device in names.split(", ") if names else ():
-            supported = self._core.get_property(device, "SUPPORTED_PROPERTIES")
-            own = {name: text for name, text in self._texts.items() if supported.get(name) == "RW"}
+        for device, own in stand_ins_own(self._core, self._texts).items():
             self._core.set_property(device, own)
 
     def _compilers(self) -> dict[str, str | int]:
