@@ -6,6 +6,7 @@ import gc
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,31 @@ def test_statistics_count_tokens_and_time(fake_model: Make) -> None:
     assert statistics.device == "CPU"
 
 
+def test_a_prompt_that_begins_as_an_earlier_one_has_no_prefill_speed(fake_model: Make) -> None:
+    model = fake_model("one two three")
+    model.session.capabilities = replace(model.capabilities, reused_prefix_tokens=16)
+
+    def has_speed(prompt: str) -> bool:
+        return isinstance(model.generate(prompt, raw=True).statistics().prefill_tokens_per_s, float)
+
+    long = "one and two and three and four and five and six and seven and eight and nine"
+    assert len(model.prompt_ids(long, raw=True)) > 16
+    assert has_speed(long) and has_speed("two")
+    assert not has_speed(long)
+    assert not has_speed(f"{long} and ten")
+    assert not has_speed("two and three")  # the short one became a block with its answer
+    assert has_speed("three and four")
+    model.session.capabilities = replace(model.capabilities, reused_prefix_tokens=None)
+    assert has_speed(long)
+
+
+def test_the_second_turn_of_a_real_model_has_no_prefill_speed(tiny_model_dir: Path) -> None:
+    with aipc.load(tiny_model_dir) as model:
+        first, second = (model.generate("word " * 40, max_tokens=2).statistics() for _ in range(2))
+    assert isinstance(first.prefill_tokens_per_s, float)
+    assert not isinstance(second.prefill_tokens_per_s, float)
+
+
 def test_time_between_the_call_and_the_first_reading_is_not_the_engines(fake_model: Make) -> None:
     answer = fake_model("one").stream("Hi")
     threading.Event().wait(0.3)
@@ -327,6 +353,6 @@ def test_time_between_the_call_and_the_first_reading_is_not_the_engines(fake_mod
 
 
 def test_a_real_models_statistics_are_all_there(tiny_model: Model) -> None:
-    facts = tiny_model.generate("Hi", max_tokens=8).statistics().to_json()
+    facts = tiny_model.generate("as no other", max_tokens=8).statistics().to_json()
     assert [name for name, value in facts.items() if value is None] == ["device_choice"]  # none was left to auto
     json.dumps(facts)

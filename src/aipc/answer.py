@@ -32,8 +32,11 @@ class Answer:
     its exception was raised), or None while it runs.
     """
 
-    def __init__(self, model: Model, prompt_ids: list[int], sampling: Sampling, stops: StopStrings) -> None:
+    def __init__(
+        self, model: Model, prompt_ids: list[int], sampling: Sampling, stops: StopStrings, *, may_reuse: bool = False
+    ) -> None:
         self.prompt_ids = prompt_ids
+        self._may_reuse = may_reuse  # what an earlier prompt left in the engine's cache
         self.text = ""
         self.steps: list[Step] = []
         self.finish_reason: FinishReason | None = None
@@ -49,6 +52,15 @@ class Answer:
     def token_ids(self) -> list[int]:
         """Every token that was generated, a stop token included."""
         return [step.token_id for step in self.steps]
+
+    @property
+    def context_tokens(self) -> int:
+        """How many the model's context holds, of prompt and answer together."""
+        return self._model.capabilities.context_tokens
+
+    @property
+    def fills_context(self) -> bool:
+        return len(self.prompt_ids) + len(self.steps) >= self.context_tokens
 
     def __iter__(self) -> Answer:
         return self  # no generator of its own: a cycle would keep an answer that a `break` left alive, and the engine
@@ -141,6 +153,7 @@ class Answer:
             model.session,
             started_s=self._started_s,
             prompt_tokens=len(self.prompt_ids),
+            may_reuse=self._may_reuse,
             load_s=model.load_s,
             peak_memory_bytes=peak_memory_bytes,
             bytes_per_token=model.bytes_per_token(len(self.prompt_ids) + len(self.steps) // 2),

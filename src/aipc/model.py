@@ -165,6 +165,7 @@ class Model:
         self.device_choice = device_choice
         self._former: weakref.ref[Answer] | None = None  # weak: one that is given up frees the engine at once
         self._exchange = Lock()
+        self._beginnings: set[tuple[int, ...]] = set()  # of the prompts so far, at most a block of the engine's cache
 
     @property
     def name(self) -> str:
@@ -207,9 +208,23 @@ class Model:
             stop_token_ids=self.chat.tokenizer.stop_token_ids,
             logprobs=logprobs,
         )
-        answer = Answer(self, prompt_ids, sampling, StopStrings(checked_stops(stop)))
+        stops = StopStrings(checked_stops(stop))
+        answer = Answer(self, prompt_ids, sampling, stops, may_reuse=self._may_reuse(prompt_ids))
         self._close_former(answer)
         return answer
+
+    def _may_reuse(self, prompt_ids: list[int]) -> bool:
+        """Whether the engine may have computed the beginning of this prompt for an earlier one, and skip it now.
+
+        A prompt that is shorter than a block of its cache becomes one with its answer, so that its own length counts.
+        """
+        block_tokens = self.capabilities.reused_prefix_tokens
+        if block_tokens is None:
+            return False
+        beginnings = [tuple(prompt_ids[:length]) for length in range(1, min(block_tokens, len(prompt_ids)) + 1)]
+        may_reuse = not self._beginnings.isdisjoint(beginnings)
+        self._beginnings.add(beginnings[-1])
+        return may_reuse
 
     def _close_former(self, answer: Answer) -> None:
         with self._exchange:

@@ -10,7 +10,7 @@ from types import ModuleType
 from aipc.engines import Session
 from aipc.engines.choice import USUAL_DEVICE, chosen_engine, engine_of, target_for, usual_device
 from aipc.engines.device_names import AUTO, checked_device, checked_required, fulfils, kind_of
-from aipc.engines.openvino_rehearsal import parts_elsewhere
+from aipc.engines.openvino_rehearsal import parts_elsewhere, stand_in
 from aipc.errors import DeviceError, UsageError
 from aipc.progress import Progress
 from aipc.quant.recipe import Recipe
@@ -60,12 +60,12 @@ def wanted_place(
 
 def _refuse_other_parts(required: str, properties: Mapping[str, str]) -> None:
     """Before a model is compiled for it: a rehearsal, and a pipeline of which OpenVINO may put parts elsewhere."""
-    elsewhere = parts_elsewhere(properties)
+    elsewhere, other = parts_elsewhere(properties), stand_in("NPU", properties)
     if kind_of(required) == "npu" and elsewhere is not None:
         raise UsageError(
             f"--require-device {required}",
             expected=f"a run on the {required}",
-            found=f"{elsewhere}, which is a rehearsal of it or may place parts on another device",
+            found=f"a rehearsal on the {other}" if other else f"{elsewhere}, which may place parts on another device",
             try_next="leave one of the two out",
         )
 

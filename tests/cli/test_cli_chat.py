@@ -79,6 +79,26 @@ def test_a_full_context_is_told_and_the_chat_goes_on(aipc: Aipc, sessions: Sessi
     assert asked(sessions, 1) == encoded(model, turns("Bye"))
 
 
+def test_an_answer_that_fills_the_context_says_what_helps(aipc: Aipc, tmp_path: Path) -> None:
+    model = write_fake_model(tmp_path / "fake", "I am Guide.", context_tokens=len("Hi") + 20)
+    prompt_tokens = len(encoded(model, turns("Hi")))
+    model = write_fake_model(tmp_path / "exact", "I am Guide.", context_tokens=prompt_tokens + 2)
+    cut = f"(cut after 2 tokens; the context of {prompt_tokens + 2} tokens is full"
+    assert f"{cut}: /clear forgets the conversation)\n" in aipc("chat", "-m", model, stdin=b"Hi\n").err
+    assert f"{cut})\n" in aipc("run", "-m", model, "Hi").err
+
+
+def test_an_answer_as_long_as_the_context_is_refused_before_anybody_types(
+    aipc: Aipc, sessions: Sessions, tmp_path: Path
+) -> None:
+    model = write_fake_model(tmp_path / "fake", "I am Guide.", context_tokens=40)
+    result = aipc("chat", "-m", model, "--max-tokens", 40, stdin=b"Hi\n")
+    assert (result.code, result.out) == (2, "")
+    assert "--max-tokens leaves no room for a message: expected fewer than 40, the context, found 40" in result.err
+    assert sessions[0].is_closed
+    assert aipc("chat", "-m", model, "--max-tokens", 20, stdin=b"Hi\n").out == "I am Guide.\n"
+
+
 def test_an_engine_that_fails_is_told_and_its_half_answer_is_not_kept(
     aipc: Aipc, sessions: Sessions, fake_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

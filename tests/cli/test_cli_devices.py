@@ -75,6 +75,17 @@ def test_what_is_not_available_is_null_with_its_reason(name: str, capsys: Captur
         assert {"name", "vendor", "generation", "driver", "firmware", "memory_bytes", "verdicts"} <= device.keys()
 
 
+def test_who_asks_for_an_npu_that_cannot_run_is_told_of_the_rehearsal(capsys: Capture) -> None:
+    hint = "without an NPU, --rehearse (in Python rehearse=True) runs the NPU's pipeline on the CPU\n"
+    for name, device, is_told in (
+        ("xeon-vm-linux", "npu", True),
+        ("meteor-lake-linux", "npu", False),
+        ("xeon-vm-linux", "gpu", False),
+    ):
+        examined(device, as_json=False, machine=RecordedMachine(name))
+        assert capsys.readouterr().out.endswith(hint) is is_told
+
+
 def test_one_device_alone_is_shown_when_it_is_asked_for(capsys: Capture) -> None:
     examined("npu", as_json=True, machine=RecordedMachine("meteor-lake-windows"))
     report = json.loads(capsys.readouterr().out)

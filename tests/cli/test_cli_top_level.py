@@ -174,5 +174,6 @@ def test_an_output_that_cannot_be_written_is_a_failure_in_one_line(fake_dir: Pat
         result = subprocess.run([*COMMAND, *words], stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE)
     assert result.returncode == 1
     assert result.stderr.startswith(b"error: the system refused")
+    assert result.stderr.endswith(b"\ntry: free some space on the disk that is written to\n")
     assert b"Traceback" not in result.stderr
     assert b"Exception ignored" not in result.stderr

@@ -58,6 +58,11 @@ def test_a_required_device_that_contradicts_the_device_is_wrong_usage() -> None:
         assert checked_required("gpu", device) == "gpu"
 
 
+def test_auto_is_no_device_that_can_be_required() -> None:
+    with pytest.raises(UsageError, match=r"--require-device tpu: expected cpu, gpu, npu, directml or cuda;"):
+        checked_required("tpu", None)
+
+
 @pytest.mark.parametrize("required", ["auto", "gpu.arc", "tpu", "AUTO:NPU"])
 def test_a_required_device_is_a_device(required: str) -> None:
     with pytest.raises(UsageError, match=f"--require-device {required}"):

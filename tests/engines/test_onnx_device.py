@@ -78,6 +78,8 @@ def test_an_adapter_that_cannot_be_listed_is_taken_by_its_index_alone(monkeypatc
     monkeypatch.setitem(onnx_device.ADAPTERS, "cuda", lambda: NotAvailable("no driver"))
     with pytest.raises(DeviceError, match="no driver"):
         found_device(EVERYTHING, "cuda")
+    with pytest.raises(DeviceError, match="no NVIDIA GPU is there: found no driver"):
+        found_device(FakeGenai(), "cuda")  # another package would not help
 
 
 def loaded(monkeypatch: pytest.MonkeyPatch, genai: FakeGenai, model_dir: Path, device: str) -> engine.OnnxSession:

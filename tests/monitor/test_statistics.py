@@ -39,6 +39,13 @@ def test_known_times_give_known_speeds() -> None:
     assert answer.bandwidth_share == pytest.approx(0.2)
 
 
+def test_a_prompt_that_a_cache_may_have_held_has_no_prefill_speed() -> None:
+    answer = statistics([12.0, 12.1], may_reuse=True)
+    assert isinstance(answer.prefill_tokens_per_s, NotAvailable)
+    assert answer.time_to_first_token_s == 2.0
+    assert "prefill n/a (it began as an earlier prompt)," in str(answer)
+
+
 def test_one_token_has_no_decode_speed() -> None:
     answer = statistics([12.0])
     assert answer.time_to_first_token_s == 2.0

@@ -7,6 +7,7 @@ stdout is the result; progress, statistics and errors go to stderr. Exit codes: 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -63,7 +64,9 @@ def _guarded(work: Callable[[], int], *, debug: bool) -> int:
         if reader_left(error):
             forget_stdout()
             return 0
-        return _told(f"error: the system refused: {error}\ntry: the same command with {_DEBUG}", 1, debug=debug)
+        is_full = error.errno == errno.ENOSPC
+        try_next = "free some space on the disk that is written to" if is_full else f"the same command with {_DEBUG}"
+        return _told(f"error: the system refused: {error}\ntry: {try_next}", 1, debug=debug)
     except Exception as error:
         return _told(
             f"error: aipc itself failed: {type(error).__name__}: {error}\n"

@@ -58,10 +58,22 @@ def run(arguments: argparse.Namespace) -> int:
                 raise TemplateError(
                     f"{model.name} has no chat template", try_next=f"aipc run -m {quoted(place.ready.path)} TEXT"
                 )
+            _check_max_tokens(arguments.max_tokens, model.capabilities.context_tokens)
             display.note(f"{model.name} on {model.session.device} ({model.session.device_name})\n{HELP}\n")
             with _warming_up(model, display):
                 Conversation(model, display, sampling, system=arguments.system).talk(_line_reader())
     return 0
+
+
+def _check_max_tokens(max_tokens: int | None, context_tokens: int) -> None:
+    """Before the first message, as each one would be refused."""
+    if max_tokens is not None and max_tokens >= context_tokens:
+        raise ContextLengthError(
+            "--max-tokens leaves no room for a message",
+            expected=f"fewer than {context_tokens}, the context",
+            found=max_tokens,
+            try_next="a smaller --max-tokens, or none",
+        )
 
 
 @contextmanager
@@ -152,5 +164,5 @@ class Conversation:
             if answer.text and answer.finish_reason != "error":
                 self.messages += [message, Message("assistant", answer.text)]
         remember(self._model, answer)
-        note_statistics(answer, self._display)
+        note_statistics(answer, self._display, when_full="/clear forgets the conversation")
         self._display.note("")

@@ -11,6 +11,7 @@ from aipc.devices.doctor import Report
 from aipc.devices.known import NotAvailable
 from aipc.devices.processor import Processor
 from aipc.devices.verdict import Obstacle, Verdict
+from aipc.engines.openvino_rehearsal import INSTEAD
 
 ENGINES = ("openvino", "onnx")
 _WIDTH = 110  # of a line
@@ -28,6 +29,8 @@ def as_text(report: Report, *, asked_for: str | None = None) -> str:
     paragraphs += ["\n".join([kind, *_obstacle("none", why)]) for kind, why in report.absent.items()]
     if asked_for and not report.devices and not report.absent:
         paragraphs.append(f"{asked_for.upper()} is not there; aipc devices lists what is")
+    if asked_for and asked_for.upper() == "NPU" and not any(device.can_run for device in report.devices):
+        paragraphs.append(f"without an NPU, {INSTEAD}")
     return "\n\n".join(paragraphs)
 
 

@@ -34,10 +34,17 @@ def note_choice(place: Placed, display: Display) -> None:
         display.note(f"auto: {place.device_choice}")
 
 
-def note_statistics(answer: Answer, display: Display) -> None:
-    """What the answer cost, and whether it was cut."""
+def note_statistics(answer: Answer, display: Display, *, when_full: str | None = None) -> None:
+    """What the answer cost, and whether it was cut. `when_full` is what helps once the context is full."""
     if display.quiet:
         return  # measuring the memory's bandwidth would take time for nothing
     if answer.finish_reason == "length":
-        display.note(f"(cut after {len(answer.steps)} tokens; --max-tokens sets how many)")
+        display.note(f"(cut after {len(answer.steps)} tokens; {_what_cut(answer, when_full)})")
     display.note(f"\n{answer.statistics()}")
+
+
+def _what_cut(answer: Answer, when_full: str | None) -> str:
+    if not answer.fills_context:
+        return "--max-tokens sets how many"
+    full = f"the context of {answer.context_tokens} tokens is full"
+    return full if when_full is None else f"{full}: {when_full}"

@@ -60,6 +60,7 @@ class Capabilities:
     longest_prompt_tokens: int | None = None  # None: only the context limits the prompt
     vocabulary_tokens: int | None = None  # ids from here on are not the model's; None: not known
     kv_element_bytes: int | None = None  # of an element of the KV cache; None: not known
+    reused_prefix_tokens: int | None = None  # a beginning this long may come from a cache; None: there is none
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ ONNX_ALONE = tuple(device for device in ONNX_DEVICES if device != "cpu")
 KINDS = ("cpu", "gpu", "npu", *ONNX_ALONE)
 # OpenVINO's devices that are made of others, and take the CPU where another fails or is slow to start.
 _COMPOSED = ("auto", "hetero", "multi", "batch")
-_EXPECTED = f"{AUTO}, {', '.join(KINDS[:-1])} or {KINDS[-1]}; gpu.1 is the second of a kind"
+_EXPECTED = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}; gpu.1 is the second of a kind"
 
 
 def kind_of(device: str) -> str:
@@ -20,18 +20,20 @@ def kind_of(device: str) -> str:
     return device.partition(".")[0].lower()
 
 
-def checked_device(device: str, flag: str = "--device") -> str:
+def checked_device(device: str) -> str:
     """`device` as it was typed, and "auto" in lower case. Raises `UsageError` for a word that is no device's.
 
     DirectML's and CUDA's adapters have names as well as numbers; those are looked up where the adapters are known.
     """
-    if device.lower() == AUTO:
-        return AUTO
+    return AUTO if device.lower() == AUTO else _named_device(device, "--device", f"{AUTO}, {_EXPECTED}")
+
+
+def _named_device(device: str, flag: str, expected: str) -> str:
     kind, colon, rest = device.lower().partition(":")
     if kind in _COMPOSED:
         raise UsageError(
             f"{flag} {device} leaves open what runs",
-            expected=_EXPECTED,
+            expected=expected,
             found="a name that OpenVINO divides among devices, without a word when it takes the CPU",
             try_next=f"--device {AUTO}, which says what it took and why",
         )
@@ -40,7 +42,7 @@ def checked_device(device: str, flag: str = "--device") -> str:
         index = f".{rest}" if rest.isdigit() else ""
         raise UsageError(
             f"{flag} {device}",
-            expected=_EXPECTED,
+            expected=expected,
             found=repr(device),
             try_next=f"{flag} {near[0]}{index}" if near else "aipc devices",
         )
@@ -56,11 +58,12 @@ def _is_numbered(device: str) -> bool:
 def checked_required(required: str, device: str | None) -> str:
     """`required` as it was typed. Raises `UsageError` for one that is no device's, or that `device` contradicts."""
     flag = "--require-device"
-    if checked_device(required, flag) == AUTO or not _is_numbered(required):
+    is_auto = required.lower() == AUTO
+    if is_auto or not _is_numbered(_named_device(required, flag, _EXPECTED)):
         raise UsageError(
             f"{flag} {required}",
-            expected="one device or a kind of them: cpu, gpu, gpu.1, npu, directml or cuda",
-            try_next=f"{flag} gpu" if kind_of(required) == AUTO else f"{flag} {kind_of(required)}",
+            expected=f"one device or a kind of them: {_EXPECTED}",
+            try_next=f"{flag} {'gpu' if is_auto else kind_of(required)}",
         )
     if device not in (None, AUTO) and not fulfils(kind_of(str(device)), kind_of(required)):
         raise UsageError(

@@ -76,8 +76,10 @@ def found_device(genai: Any, device: str) -> OnnxDevice:
             raise DeviceError(f"device {device!r} is not there", expected="cpu, which is one device")
         name = find_processor().name
         return OnnxDevice("cpu", None, "CPU" if isinstance(name, NotAvailable) else name)
-    _check_provider(genai, kind)
     adapters = ADAPTERS[kind]()
+    if kind == "cuda" and isinstance(adapters, NotAvailable):  # no other package would help
+        raise DeviceError("no NVIDIA GPU is there", found=adapters.reason, try_next=FOR_THE_CPU)
+    _check_provider(genai, kind)
     if isinstance(adapters, NotAvailable):
         return _unlisted(kind, which, adapters)
     index = _index(device, which, adapters) if dot else 0
@@ -107,10 +109,10 @@ def _check_provider(genai: Any, kind: str) -> None:
 
 def _unlisted(kind: str, which: str, reason: NotAvailable) -> OnnxDevice:
     """An adapter that only the provider itself can find; it fails where there is none."""
-    if kind == "cuda":
-        raise DeviceError("no NVIDIA GPU is there", found=reason, try_next=FOR_THE_CPU)
     if which and not _is_index(which):
-        raise DeviceError(f"no adapter can be found by the name {which!r}", found=reason, try_next="--device directml")
+        raise DeviceError(
+            f"no adapter can be found by the name {which!r}", found=reason.reason, try_next="--device directml"
+        )
     return OnnxDevice(kind, int(which) if which else None, "an adapter whose name is not known")
 
 

@@ -14,7 +14,7 @@ from aipc.engines import Capabilities, LoadOptions, Sampling, Step
 from aipc.engines.openvino_compiled import CompiledModel
 from aipc.engines.openvino_device import checked_properties, found_device, full_name
 from aipc.engines.openvino_lengths import PROMPT, RESPONSE, static_lengths
-from aipc.engines.openvino_pipeline import PagedPipeline, Pipeline
+from aipc.engines.openvino_pipeline import REUSED_PREFIX_TOKENS, PagedPipeline, Pipeline, reuses_prefixes
 from aipc.engines.openvino_rehearsal import REHEARSAL, shown_device, stand_in
 from aipc.engines.openvino_request import generation_config
 from aipc.engines.openvino_tokens import POLL_S, TokenThread
@@ -94,7 +94,11 @@ def _vocabulary_tokens(model_dir: Path) -> int | None:
 
 def _capabilities(device: str, options: LoadOptions, *, vocabulary_tokens: int | None) -> Capabilities:
     if device != "NPU":
-        return Capabilities(context_tokens=options.context_tokens, vocabulary_tokens=vocabulary_tokens)
+        return Capabilities(
+            context_tokens=options.context_tokens,
+            vocabulary_tokens=vocabulary_tokens,
+            reused_prefix_tokens=REUSED_PREFIX_TOKENS if reuses_prefixes(options) else None,
+        )
     lengths = static_lengths(options.properties)
     return Capabilities(
         context_tokens=lengths.usable_tokens(options.context_tokens, options.rope_switch_tokens),

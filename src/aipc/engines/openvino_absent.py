@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from aipc.devices.doctor import Report, examine, kind_of
 from aipc.devices.machine import Machine
 from aipc.devices.verdict import Obstacle
+from aipc.engines.openvino_rehearsal import INSTEAD
 from aipc.errors import DeviceError, UsageError
-
-# What a person without an NPU can do.
-REHEARSAL_INSTEAD = "; --rehearse (in Python rehearse=True) runs the NPU's pipeline on the CPU"
 
 
 def absent_device(
@@ -22,7 +20,7 @@ def absent_device(
     all. `machine` stands in for this PC.
     """
     obstacle = _obstacle(examine(machine), device)
-    instead = REHEARSAL_INSTEAD if device.upper() == "NPU" else ""
+    instead = f"; {INSTEAD}" if device.upper() == "NPU" else ""
     expected = f"one that OpenVINO sees here ({', '.join(available) or 'none'})"
     what = f"device {device!r} cannot be used"
     if obstacle is None:

@@ -14,6 +14,7 @@ from aipc.errors import UsageError
 
 # Of 3,900 tokens at Phi-3-mini's width, one go peaks at 1.6 GB and such chunks at 1.2 GB, in the same time.
 PREFILL_CHUNK_TOKENS = 1024
+REUSED_PREFIX_TOKENS = 16  # the smallest block of the KV cache that openvino-genai has on a device: a GPU's
 NO_TOKENIZER = "aipc-encodes-and-decodes-itself"  # a path without files: saves loading the tokenizer's models
 
 
@@ -74,8 +75,13 @@ def _scheduler(genai: Any, options: LoadOptions) -> Any:
     scheduler.dynamic_split_fuse = not has_longrope
     scheduler.max_num_seqs = 1
     scheduler.cache_size = 0  # with no size given, the cache grows when it must
-    scheduler.enable_prefix_caching = not has_longrope
+    scheduler.enable_prefix_caching = reuses_prefixes(options)
     return scheduler
+
+
+def reuses_prefixes(options: LoadOptions) -> bool:
+    """Whether the KV cache of a request is kept for those that begin as it does."""
+    return options.rope_switch_tokens is None
 
 
 class StaticPipeline:

@@ -21,6 +21,8 @@ REHEARSAL = {
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "32",
 }
 
+INSTEAD = "--rehearse (in Python rehearse=True) runs the NPU's pipeline on the CPU"  # for a person without an NPU
+
 
 def with_rehearsal(properties: Mapping[str, str], device: str | None, *, rehearse: bool) -> dict[str, str]:
     """`properties` and, to `rehearse`, the rehearsal's.

@@ -11,6 +11,7 @@ from aipc.engines import Session, Step
 
 TOO_FEW = NotAvailable("fewer than two tokens were generated")
 NO_TOKEN = NotAvailable("no token was generated")
+REUSED = NotAvailable("the engine may have computed a part of the prompt before")
 NOT_THE_CPU = NotAvailable("the bandwidth was measured by the CPU, and the model ran elsewhere")
 
 
@@ -27,12 +28,12 @@ class Spread:
 class Statistics:
     """One answer. Times are in the units their names end in; what cannot be known is `NotAvailable`, never zero.
 
-    `prefill_tokens_per_s` is the prompt's tokens by the time to the first token: tokens that a prefix cache saved
-    count as done. `decode_tokens_per_s` is of the tokens after the first one. `bytes_per_token` is what decoding one
-    token reads (weights and KV cache), and `bandwidth_share` the share of `memory_bandwidth_bytes_per_s` that it makes;
-    that bandwidth is the CPU's, so other devices have no share. A `rehearsal` of the NPU's pipeline on another device,
-    which `device` says too, is no measurement of the NPU. `device_choice` is why `--device auto` took the device, None
-    where it was named.
+    `prefill_tokens_per_s` is the prompt's tokens by the time to the first token, and not available for a prompt of
+    which a prefix cache may have saved a part. `decode_tokens_per_s` is of the tokens after the first one.
+    `bytes_per_token` is what decoding one token reads (weights and KV cache), and `bandwidth_share` the share of
+    `memory_bandwidth_bytes_per_s` that it makes; that bandwidth is the CPU's, so other devices have no share. A
+    `rehearsal` of the NPU's pipeline on another device, which `device` says too, is no measurement of the NPU.
+    `device_choice` is why `--device auto` took the device, None where it was named.
     """
 
     engine: str
@@ -72,6 +73,8 @@ class Statistics:
     def _speed(self) -> str:
         first = f"first token {_number(self.time_to_first_token_s, 's', 2)}"
         prefill = f"prefill {_number(self.prefill_tokens_per_s, 'tokens/s', 0)}"
+        if self.prefill_tokens_per_s is REUSED:
+            prefill += " (it began as an earlier prompt)"
         decode = f"decode {_number(self.decode_tokens_per_s, 'tokens/s', 1)}"
         spread = self.time_per_output_token_ms
         if isinstance(spread, Spread):
@@ -98,13 +101,17 @@ def from_steps(
     *,
     started_s: float,
     prompt_tokens: int,
+    may_reuse: bool = False,
     load_s: float | NotAvailable,
     peak_memory_bytes: int | NotAvailable,
     bytes_per_token: int | NotAvailable,
     memory_bandwidth_bytes_per_s: float | NotAvailable,
     device_choice: str | None = None,
 ) -> Statistics:
-    """The statistics of an answer whose request was made at `started_s` by `time.perf_counter()`."""
+    """The statistics of an answer whose request was made at `started_s` by `time.perf_counter()`.
+
+    `may_reuse` says that the engine may have had a part of the prompt in its cache.
+    """
     first_s = steps[0].time_s - started_s if steps else NO_TOKEN
     decode = _decode_tokens_per_s(steps)
     return Statistics(
@@ -116,7 +123,7 @@ def from_steps(
         generated_tokens=len(steps),
         load_s=load_s,
         time_to_first_token_s=first_s,
-        prefill_tokens_per_s=_quotient(prompt_tokens, first_s),
+        prefill_tokens_per_s=REUSED if may_reuse else _quotient(prompt_tokens, first_s),
         decode_tokens_per_s=decode,
         time_per_output_token_ms=token_times_ms(steps),
         peak_memory_bytes=peak_memory_bytes,
