@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Aipc
-from rehearsed import KEPT
+from rehearsed import KEPT, the_blob
 from terminal import Terminal
 from tiny_checkpoint import write_checkpoint
 
@@ -146,12 +146,35 @@ def test_only_the_npu_is_rehearsed(aipc: Aipc, device: tuple[str, ...]) -> None:
 
 def test_what_was_compiled_goes_with_its_model(aipc: Aipc) -> None:
     assert aipc("run", *REHEARSE, "--ov-config", KEEPS, "-q", "Hello").code == 0
-    (blob,) = (store_root() / "blobs").glob("*/model.blob")
+    blob = the_blob()
     shutil.copytree(models_directory() / "guide-int8-asym", store_root() / "copy")
     removed = json.loads(aipc("models", "rm", "guide", "--json").out)
     assert removed["freed_bytes"] > 6_000_000
     assert not blob.exists()
     assert aipc("models").out == ""
+
+
+def test_what_was_compiled_of_a_stored_model_is_told_with_it(aipc: Aipc) -> None:
+    assert aipc("run", *REHEARSE, "--ov-config", KEEPS, "-q", "Hello").code == 0
+    listed = json.loads(aipc("models", "--json").out)
+    assert listed["models"][0]["compiled_bytes"] == the_blob().stat().st_size
+    assert listed["compiled_elsewhere"] == []
+    assert aipc("models").out.endswith(" MB more compiled for the NPU\n")
+
+
+def test_what_was_compiled_of_a_model_elsewhere_is_listed_and_can_be_removed(
+    aipc: Aipc, guide_dir: Path, tmp_path: Path
+) -> None:
+    elsewhere = shutil.copytree(guide_dir, tmp_path / "elsewhere")
+    assert aipc("models", "rm", elsewhere).code == 2
+    assert aipc("run", *REHEARSE, "--ov-config", KEEPS, "-q", "-m", elsewhere, "Hello").code == 0
+    (compiled,) = json.loads(aipc("models", "--json").out)["compiled_elsewhere"]
+    assert compiled["path"] == str(elsewhere)
+    assert aipc("models").out.startswith(f"{elsewhere}  ")
+    removed = aipc("models", "rm", elsewhere)
+    megabytes = f"{compiled['compiled_bytes'] / 1e6:,.1f} MB"
+    assert removed.out == f"removed what was compiled of {elsewhere}, which stays, {megabytes}\n"
+    assert (aipc("models").out, aipc("models", "verify", elsewhere).code) == ("", 0)
 
 
 def test_without_a_store_it_runs_all_the_same(

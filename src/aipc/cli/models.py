@@ -8,6 +8,7 @@ examples:
   aipc models verify phi-3-mini-int4-g128-sym        read every byte and compare it with the manifest
   aipc models check ./phi3-int4 --device npu         will it run there? which weight is in the way?
   aipc models rm phi-3-mini-int4-g128-sym            remove one
+  aipc models rm ./phi3-int4                         remove what was compiled of it for the NPU, and leave it there
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from aipc.store import (
     resolve,
     verify,
 )
+from aipc.store.blobs import blob_bytes, remove_blobs
 from aipc.store.names import GUIDE, is_model_name
 
 _SHOWN = 3  # places of a finding; --json has them all
@@ -77,19 +79,31 @@ def _stored_guide() -> str:
 
 
 def _list(*, as_json: bool) -> None:
-    found = models()
+    found, compiled = models(), blob_bytes()
+    stored = {model.path.resolve() for model in found}
+    others = sorted((path, size_bytes) for path, size_bytes in compiled.items() if path not in stored)
     if as_json:
-        print(json.dumps({"store": str(models_directory()), "models": [_as_json(model) for model in found]}))
+        listed = [_as_json(model, compiled) for model in found]
+        elsewhere = [{"path": str(path), "compiled_bytes": size_bytes} for path, size_bytes in others]
+        print(json.dumps({"store": str(models_directory()), "models": listed, "compiled_elsewhere": elsewhere}))
         return
-    names = max((len(model.name) for model in found), default=0)
-    for model in found:
-        made_from = model.manifest.origin.location if model.manifest else model.problem or ""
-        print(f"{model.name:{names}}  {model.size_bytes / 1e6:>9,.1f} MB  {model.state:10}  {made_from}".rstrip())
-    if not found:
+    rows: list[tuple[str, int, str, str]]
+    rows = [(model.name, model.size_bytes, model.state, _told_of(model, compiled)) for model in found]
+    rows += [(str(path), size_bytes, "compiled", "for the NPU, of a model elsewhere") for path, size_bytes in others]
+    names = max((len(name) for name, *_ in rows), default=0)
+    for name, size_bytes, state, told in rows:
+        print(f"{_printable(name):{names}}  {size_bytes / 1e6:>9,.1f} MB  {state:10}  {told}".rstrip())
+    if not rows:
         print(f'no models in {models_directory()}\ntry: aipc run "Can you introduce yourself?"', file=sys.stderr)
 
 
-def _as_json(model: StoredModel) -> dict[str, object]:
+def _told_of(model: StoredModel, compiled: dict[Path, int]) -> str:
+    told = model.manifest.origin.location if model.manifest else model.problem or ""
+    size_bytes = compiled.get(model.path.resolve())
+    return told if size_bytes is None else f"{told}; {size_bytes / 1e6:,.1f} MB more compiled for the NPU"
+
+
+def _as_json(model: StoredModel, compiled: dict[Path, int]) -> dict[str, object]:
     manifest = model.manifest
     return {
         "name": model.name,
@@ -97,6 +111,7 @@ def _as_json(model: StoredModel) -> dict[str, object]:
         "state": model.state,
         "problem": model.problem,
         "size_bytes": model.size_bytes,
+        "compiled_bytes": compiled.get(model.path.resolve(), 0),
         "recipe": dict(manifest.recipe) if manifest else None,
         "source": manifest.origin.location if manifest else None,
         "created": manifest.created if manifest else None,
@@ -191,8 +206,19 @@ def _printable(text: str) -> str:
 
 
 def _remove(name: str, *, as_json: bool) -> None:
-    freed_bytes = remove(name)
+    freed_bytes, removed = _freed_bytes(name)
     if as_json:
         print(json.dumps({"name": name, "freed_bytes": freed_bytes}))
     else:
-        print(f"removed {name}, {freed_bytes / 1e6:,.1f} MB")
+        print(f"removed {removed}, {freed_bytes / 1e6:,.1f} MB")
+
+
+def _freed_bytes(name: str) -> tuple[int, str]:
+    """What removing `name` freed, and what that was: a stored model, or what was compiled of one elsewhere."""
+    try:
+        return remove(name), name
+    except (ModelNotFoundError, UsageError):
+        freed_bytes = remove_blobs(Path(name))
+        if not freed_bytes:
+            raise
+        return freed_bytes, f"what was compiled of {name}, which stays"

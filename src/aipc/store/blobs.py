@@ -229,6 +229,15 @@ def _clear_abandoned(newest: Path) -> None:
                     clear_leftovers(destination)
 
 
+def blob_bytes(root: Path | None = None) -> dict[Path, int]:
+    """What the compiled models take, by the directory in which the model is, or was."""
+    total_bytes: dict[Path, int] = {}
+    for kept in _all(root):
+        path = Path(kept.model_dir)
+        total_bytes[path] = total_bytes.get(path, 0) + kept.size_bytes
+    return total_bytes
+
+
 def remove_blobs(model_dir: Path, root: Path | None = None) -> int:
     """Remove the blobs of the model that is, or was, in `model_dir`; return the bytes they took."""
     mine = [kept for kept in _all(root) if kept.model_dir == _absolute(model_dir)]
