@@ -3,8 +3,9 @@
 python examples/execute.py                # all of them
 python examples/execute.py npu openvino   # some
 
-Needs the extra `notebooks`, and what the notebooks themselves name. Each runs in a temporary directory, with a model
-store of its own, so that nothing of this PC but its devices and its speed is in what they print.
+Needs the extras `notebooks`, `hf` and `onnx`, and optimum-intel: without it a cell would be saved as not run. Each runs
+in a temporary directory, with a model store of its own, so that nothing of this PC but its devices and its speed is in
+what they print.
 """
 
 from __future__ import annotations
