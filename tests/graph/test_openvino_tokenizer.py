@@ -14,8 +14,8 @@ from tokenizers import Tokenizer as LibraryTokenizer
 
 from aipc.chat import Chat, Message
 from aipc.errors import CheckpointError
-from aipc.graph.openvino.bpe_vocabulary import read_bpe_vocabulary
 from aipc.graph.openvino.tokenizer import write_openvino_tokenizer
+from aipc.tokenizer.bpe_vocabulary import read_bpe_vocabulary
 
 KINDS: tuple[Kind, ...] = ("llama", "bytelevel")
 TEXTS = [
@@ -114,27 +114,11 @@ def test_nothing_is_left_of_the_stand_in_for_transformers(directories, tmp_path)
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("style", ["pairs", "strings", "compact"])
-def test_the_vocabulary_is_scanned_as_json_reads_it_however_it_is_laid_out(tmp_path, style):
-    path = tmp_path / "tokenizer.json"
-    write_tokenizer(tmp_path)
-    document = json.loads(path.read_text(encoding="utf-8"))
-    # Tokens that look like the file's own structure, and ones that JSON escapes.
-    odd = ['"', "\\", "\n", '"vocab": {', "}", "]", '"merges": [', ",", "\U0001f600"]
-    vocab = {token: index for index, token in enumerate(dict.fromkeys([*document["model"]["vocab"], *odd]))}
-    merges = [*document["model"]["merges"], ['"', "\\"], ["}", "]"]]
-    vocab |= {'"\\': len(vocab), "}]": len(vocab) + 2}  # an id is left out
-    layout = [" ".join(pair) for pair in merges] if style == "strings" else merges
-    document["model"] |= {"vocab": vocab, "merges": layout}
-    separators = (",", ":") if style == "compact" else None
-    path.write_text(json.dumps(document, ensure_ascii=style == "compact", separators=separators), encoding="utf-8")
-
-    scanned, rest = read_bpe_vocabulary(path)
-    assert {token.decode(): index for index, token in enumerate(scanned.tokens) if token} == vocab
-    pairs = zip(scanned.left, scanned.right, strict=True)
-    assert [[scanned.tokens[left].decode(), scanned.tokens[right].decode()] for left, right in pairs] == merges
-    del document["model"]["vocab"], document["model"]["merges"], rest["model"]["vocab"], rest["model"]["merges"]
-    assert rest == document
+def test_the_cache_is_as_large_as_the_whole_vocabulary_asks_for(tmp_path):
+    write_tokenizer(tmp_path, 120_064)
+    write_openvino_tokenizer(tmp_path, tmp_path)
+    tokens = len(read_bpe_vocabulary(tmp_path / "tokenizer.json")[0].tokens)
+    assert f'cache_capacity="{tokens // 5}"' in (tmp_path / "openvino_tokenizer.xml").read_text(encoding="utf-8")
 
 
 def test_a_file_that_cannot_be_scanned_is_parsed_as_a_whole_with_the_same_result(directories, tmp_path):

@@ -12,7 +12,6 @@ from aipc.errors import MissingPackageError, RecipeError
 from aipc.graph.inventory import Role, WeightUse
 from aipc.graph.onnx.provider import PROVIDERS, Provider
 from aipc.graph.onnx.weights import weight_bytes
-from aipc.graph.openvino.tokenizer_json import check_tokenizer
 from aipc.plan import Plan
 from aipc.quant import PER_CHANNEL, Scheme
 from aipc.quant.fp16 import Fp16
@@ -21,6 +20,7 @@ from aipc.quant.int4 import Int4
 from aipc.quant.int8 import Int8
 from aipc.quant.recipe import Recipe
 from aipc.targets import Drawing
+from aipc.tokenizer.tokenizer_json import check_tokenizer
 
 MODEL_FILE = "model.onnx"
 _ABOUT_GRAPH_BYTES = 2 * 1024 * 1024

@@ -11,17 +11,20 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from aipc.errors import CheckpointError
-from aipc.graph.openvino.bpe_vocabulary import BpeVocabulary, packed_strings
-from aipc.graph.openvino.tokenizer_json import check_tokenizer
 from aipc.openvino_import import import_openvino
+from aipc.tokenizer.bpe_vocabulary import BpeVocabulary
 from aipc.tokenizer.byte_level import byte_level_bytes
 from aipc.tokenizer.config import TokenizerConfig
+from aipc.tokenizer.tokenizer_json import check_tokenizer
 
 # What transformers puts where tokenizer.json has none: nothing is added.
 NO_POST_PROCESSOR = {
@@ -31,6 +34,10 @@ NO_POST_PROCESSOR = {
     "special_tokens": {},
 }
 NO_LENGTH_LIMIT = 2**31 - 1
+SMALLEST_CACHE = 20_000  # openvino_tokenizers' own floor, and its share of the vocabulary below
+CACHED_SHARE = 0.2
+
+Array = npt.NDArray[Any]
 
 
 def write_openvino_tokenizer(model_dir: Path, out_dir: Path) -> None:
@@ -41,6 +48,9 @@ def write_openvino_tokenizer(model_dir: Path, out_dir: Path) -> None:
     kind that OpenVINO cannot express.
     """
     document, vocabulary = check_tokenizer(model_dir)
+    if vocabulary:  # from which the converter, which sees placeholders, would take the size
+        capacity = max(int(len(vocabulary.tokens) * CACHED_SHARE), SMALLEST_CACHE)
+        document["model"].setdefault("cache_capacity", capacity)
     stand_in = _StandIn(document, vocabulary, TokenizerConfig.read(model_dir))
     openvino = import_openvino()
     try:
@@ -190,6 +200,14 @@ def _only(model: Any, type_name: str) -> Any:
 def _replace_constants(operation: Any, first_input: int, tensors: Sequence[Sequence[bytes]]) -> None:
     from openvino import op
 
-    arrays = (array for strings in tensors for array in packed_strings(strings))
+    arrays = (array for strings in tensors for array in _packed_strings(strings))
     for index, values in enumerate(arrays, start=first_input):
         operation.input(index).replace_source_output(op.Constant(values).output(0))
+
+
+def _packed_strings(strings: Iterable[bytes]) -> tuple[Array, Array, Array]:
+    """As OpenVINO keeps a tensor of strings: begins, ends int32 (strings,) and characters uint8 (bytes,)."""
+    parts = list(strings)
+    ends = np.cumsum(np.fromiter(map(len, parts), np.int32, len(parts)), dtype=np.int32)
+    begins = np.concatenate((np.zeros(1, np.int32), ends[:-1])) if len(ends) else ends
+    return begins, ends, np.frombuffer(b"".join(parts), dtype=np.uint8)

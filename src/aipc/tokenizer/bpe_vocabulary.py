@@ -10,13 +10,10 @@ import json
 import mmap
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 # JSON's own grammar, strictly. The longest token of a real vocabulary has a few hundred bytes; without a bound, one of
 # megabytes would take gigabytes.
@@ -33,8 +30,6 @@ MERGES_ENTRY = re.compile(SPACE + b"(?:" + STRING + b"|" + PAIR + b")" + SPACE +
 PLACEHOLDER_VOCAB = b'{"a": 0, "b": 1, "ab": 2}'
 PLACEHOLDER_MERGES = b'[["a", "b"]]'
 MOST_UNUSED_IDS = 65_536
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -135,11 +130,3 @@ def _replaced(text: mmap.mmap, spans: list[tuple[int, int, bytes]]) -> bytes:
         parts += [text[position:start], replacement]
         position = end
     return b"".join([*parts, text[position:]])
-
-
-def packed_strings(strings: Iterable[bytes]) -> tuple[Array, Array, Array]:
-    """As OpenVINO keeps a tensor of strings: begins, ends int32 (strings,) and characters uint8 (bytes,)."""
-    parts = list(strings)
-    ends = np.cumsum(np.fromiter(map(len, parts), np.int32, len(parts)), dtype=np.int32)
-    begins = np.concatenate((np.zeros(1, np.int32), ends[:-1])) if len(ends) else ends
-    return begins, ends, np.frombuffer(b"".join(parts), dtype=np.uint8)

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from aipc.errors import CheckpointError
-from aipc.graph.openvino.bpe_vocabulary import BpeVocabulary, read_bpe_vocabulary, refuse_absurd_id
+from aipc.tokenizer.bpe_vocabulary import BpeVocabulary, read_bpe_vocabulary, refuse_absurd_id
 from aipc.tokenizer.config import TRY_NEXT, TokenizerConfig, read_json_object, refuse_too_large, unreadable
 from aipc.tokenizer.library import library_errors, missing_tokenizer, read_library_tokenizer
 
-SMALLEST_CACHE = 20_000  # openvino_tokenizers' own floor, and its share of the vocabulary below
-CACHED_SHARE = 0.2
 ADDED_TOKEN_KEYS = {
     "id": int,
     "content": str,
@@ -68,8 +66,6 @@ def read_tokenizer_json(model_dir: Path) -> tuple[dict[str, Any], BpeVocabulary 
         raise CheckpointError(f"cannot read {path}", expected=expected, try_next=TRY_NEXT)
     _check_added_tokens(path, document["added_tokens"])
     _check_ids(path, document, vocabulary)
-    if vocabulary:
-        model.setdefault("cache_capacity", max(int(len(vocabulary.tokens) * CACHED_SHARE), SMALLEST_CACHE))
     return document, vocabulary
 
 

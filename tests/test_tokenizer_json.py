@@ -1,4 +1,4 @@
-"""Malformed and hostile tokenizer files, noticed before any work."""
+"""tokenizer.json: malformed and hostile files, noticed before any work, and the vocabulary scanned in whole ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tiny_tokenizer import write_tokenizer
 
 from aipc.errors import CheckpointError
 from aipc.graph.openvino.tokenizer import write_openvino_tokenizer
-from aipc.graph.openvino.tokenizer_json import check_tokenizer, read_tokenizer_json
 from aipc.tokenizer import Tokenizer
 from aipc.tokenizer import config as tokenizer_config
+from aipc.tokenizer.bpe_vocabulary import read_bpe_vocabulary
+from aipc.tokenizer.tokenizer_json import check_tokenizer, read_tokenizer_json
 
 TOKEN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
@@ -70,7 +71,7 @@ def test_an_absurd_id_takes_no_memory(directory):
     change(directory, lambda document: document["model"]["vocab"].update(far=2**31 - 1))
     program = (
         "import sys\nfrom pathlib import Path\n"
-        "from aipc.graph.openvino.tokenizer_json import check_tokenizer\n"
+        "from aipc.tokenizer.tokenizer_json import check_tokenizer\n"
         "try:\n    check_tokenizer(Path(sys.argv[1]))\nexcept Exception:\n    pass\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
     )
@@ -173,7 +174,7 @@ def test_what_json_does_not_allow_is_refused_in_the_vocabulary_too(directory, ol
 def test_a_token_of_megabytes_takes_no_gigabytes(directory, piece):
     program = (
         "import sys\nfrom pathlib import Path\n"
-        "from aipc.graph.openvino.bpe_vocabulary import read_bpe_vocabulary\n"
+        "from aipc.tokenizer.bpe_vocabulary import read_bpe_vocabulary\n"
         "path = Path(sys.argv[1], 'long.json')\n"
         f"path.write_text('{{\"vocab\": {{\"' + '{piece}' * 5_000_000 + '\": 1}}, \"merges\": []}}')\n"
         "print(read_bpe_vocabulary(path))\n"
@@ -199,7 +200,7 @@ def test_checking_a_vocabulary_of_32_000_takes_little_time_and_no_openvino(tmp_p
     assert time.perf_counter() - begun < 0.5  # a tenth of a second on a PC with nothing else to do
     program = (
         "import sys\nfrom pathlib import Path\n"
-        "from aipc.graph.openvino.tokenizer_json import check_tokenizer\n"
+        "from aipc.tokenizer.tokenizer_json import check_tokenizer\n"
         "check_tokenizer(Path(sys.argv[1]))\n"
         "print([name for name in ('openvino', 'openvino_tokenizers', 'transformers') if name in sys.modules])\n"
     )
@@ -213,3 +214,26 @@ def test_a_whole_tokenizer_passes_and_reads_the_same(directory):
     assert vocabulary is not None
     assert len(vocabulary.tokens) == 507
     assert document["model"]["type"] == "BPE"
+
+
+@pytest.mark.parametrize("style", ["pairs", "strings", "compact"])
+def test_the_vocabulary_is_scanned_as_json_reads_it_however_it_is_laid_out(tmp_path, style):
+    path = tmp_path / "tokenizer.json"
+    write_tokenizer(tmp_path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    # Tokens that look like the file's own structure, and ones that JSON escapes.
+    odd = ['"', "\\", "\n", '"vocab": {', "}", "]", '"merges": [', ",", "\U0001f600"]
+    vocab = {token: index for index, token in enumerate(dict.fromkeys([*document["model"]["vocab"], *odd]))}
+    merges = [*document["model"]["merges"], ['"', "\\"], ["}", "]"]]
+    vocab |= {'"\\': len(vocab), "}]": len(vocab) + 2}  # an id is left out
+    layout = [" ".join(pair) for pair in merges] if style == "strings" else merges
+    document["model"] |= {"vocab": vocab, "merges": layout}
+    separators = (",", ":") if style == "compact" else None
+    path.write_text(json.dumps(document, ensure_ascii=style == "compact", separators=separators), encoding="utf-8")
+
+    scanned, rest = read_bpe_vocabulary(path)
+    assert {token.decode(): index for index, token in enumerate(scanned.tokens) if token} == vocab
+    pairs = zip(scanned.left, scanned.right, strict=True)
+    assert [[scanned.tokens[left].decode(), scanned.tokens[right].decode()] for left, right in pairs] == merges
+    del document["model"]["vocab"], document["model"]["merges"], rest["model"]["vocab"], rest["model"]["merges"]
+    assert rest == document
