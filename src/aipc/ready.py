@@ -25,6 +25,7 @@ from aipc.store import (
     verify,
 )
 from aipc.store.manifest import source_of
+from aipc.store.model_files import GENAI_CONFIG
 from aipc.targets import Target, target_of
 
 _FALLBACK_CONTEXT_TOKENS = 2048
@@ -158,8 +159,8 @@ def read_facts(name: str, path: Path) -> ReadyModel:
 
 def _architecture(path: Path) -> tuple[Architecture | None, int]:
     """The network as far as it is known, and its context. ONNX Runtime GenAI's own builder writes no config.json."""
-    if not (path / "config.json").is_file() and (path / "genai_config.json").is_file():
-        model = ConfigFile.load(path / "genai_config.json").section("model")
+    if not (path / "config.json").is_file() and (path / GENAI_CONFIG).is_file():
+        model = ConfigFile.load(path / GENAI_CONFIG).section("model")
         return None, _FALLBACK_CONTEXT_TOKENS if model is None else model.count("context_length")
     config = ConfigFile.load(path / "config.json")
     try:

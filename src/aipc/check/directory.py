@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aipc.check import rules_cuda, rules_directml, rules_npu, rules_onnx, rules_openvino
-from aipc.check.genai_config import CONFIG_FILE, GenaiConfig, read_genai_config
+from aipc.check.genai_config import GenaiConfig, read_genai_config
 from aipc.check.onnx_model import OnnxFacts, read_onnx
-from aipc.check.openvino_ir import XML_FILE, IrFacts, read_ir
+from aipc.check.openvino_ir import IrFacts, read_ir
 from aipc.check.remedies import Remedies
 from aipc.check.report import Finding, Kind, Report, failure, grouped
 from aipc.engines.onnx_directory import read_directory
 from aipc.errors import EngineError, ModelNotFoundError, StoreError, UsageError
+from aipc.store.model_files import GENAI_CONFIG, OPENVINO_XML
 from aipc.targets import ONNX_DEVICES
 
 _OPENVINO_DEVICES = ("cpu", "gpu", "npu")
-_MARKS: dict[Kind, str] = {"openvino": XML_FILE, "onnx": CONFIG_FILE}
+_MARKS: dict[Kind, str] = {"openvino": OPENVINO_XML, "onnx": GENAI_CONFIG}
 
 
 def report_of(model_dir: Path, device: str) -> Report:
@@ -51,7 +52,7 @@ def _kind(model_dir: Path, device: str) -> Kind:
         found = ", ".join(sorted(names)[:6]) + (", …" if len(names) > 6 else "")
         raise ModelNotFoundError(
             f"{model_dir} holds no model that is ready to run",
-            expected=f"{XML_FILE} (OpenVINO) or {CONFIG_FILE} (ONNX Runtime GenAI)",
+            expected=f"{OPENVINO_XML} (OpenVINO) or {GENAI_CONFIG} (ONNX Runtime GenAI)",
             found=found or "an empty directory",
             try_next="aipc convert SOURCE OUT makes either from a checkpoint",
         )
@@ -67,7 +68,7 @@ def _ir_findings(facts: IrFacts, remedies: Remedies, device: str) -> Iterator[Fi
     if device not in _OPENVINO_DEVICES:
         yield failure(
             "format",
-            XML_FILE,
+            OPENVINO_XML,
             expected=f"an ONNX Runtime GenAI directory, which {device} needs",
             found="an OpenVINO IR",
             remedy=remedies.onnx(device),
@@ -82,7 +83,7 @@ def _onnx_findings(config: GenaiConfig, facts: OnnxFacts, remedies: Remedies, de
     if device not in ONNX_DEVICES:
         yield failure(
             "format",
-            CONFIG_FILE,
+            GENAI_CONFIG,
             expected=f"an OpenVINO IR, which Intel's {device.upper()} needs",
             found=f"an ONNX Runtime GenAI directory made for {config.made_for}",
             remedy=remedies.openvino(),

@@ -15,9 +15,9 @@ from aipc.config import ConfigFile
 from aipc.errors import ConfigError, IntegrityError
 from aipc.graph.onnx.genai_names import DEVICE_OF_PROVIDER
 from aipc.store.manifest import source_of
+from aipc.store.model_files import GENAI_CONFIG
 from aipc.store.names import validate_file_name
 
-CONFIG_FILE = "genai_config.json"
 # What GenAI takes for names that the file leaves out.
 _USUAL_INPUTS = {
     **{
@@ -89,14 +89,14 @@ def read_genai_config(directory: Path) -> GenaiConfig:
 
 
 def _read(directory: Path) -> GenaiConfig:
-    config = ConfigFile.load(directory / CONFIG_FILE)
+    config = ConfigFile.load(directory / GENAI_CONFIG)
     model = _section(config, "model")
     decoder = _section(model, "decoder")
     search = config.section("search")
     window = decoder.section("sliding_window")
     return GenaiConfig(
         path=config.path,
-        file_name=validate_file_name(decoder.text("filename"), where=CONFIG_FILE, error=IntegrityError),
+        file_name=validate_file_name(decoder.text("filename"), where=GENAI_CONFIG, error=IntegrityError),
         layers=decoder.count("num_hidden_layers"),
         query_heads=decoder.optional_count("num_attention_heads"),
         kv_heads=decoder.count("num_key_value_heads"),

@@ -15,8 +15,8 @@ from typing import Literal
 
 from aipc.check.ir_document import IrDocument, Layer, read_document
 from aipc.errors import IntegrityError
+from aipc.store.model_files import OPENVINO_BIN, OPENVINO_XML
 
-XML_FILE, BIN_FILE = "openvino_model.xml", "openvino_model.bin"
 BITS = {
     **dict.fromkeys(("u1",), 1),
     **dict.fromkeys(("u2",), 2),
@@ -143,8 +143,8 @@ def read_ir(directory: Path) -> IrFacts:
 
     Raises `IntegrityError` when it is no IR, `StoreError` when it cannot be read.
     """
-    document = read_document(directory / XML_FILE)
-    weights = directory / BIN_FILE
+    document = read_document(directory / OPENVINO_XML)
+    weights = directory / OPENVINO_BIN
     return IrFacts(
         directory=directory,
         weights=tuple(_weights(document)),

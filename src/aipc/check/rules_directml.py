@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aipc.check.genai_config import CONFIG_FILE, GenaiConfig
+from aipc.check.genai_config import GenaiConfig
 from aipc.check.kernels import kernel_table
 from aipc.check.onnx_model import Node, OnnxFacts
 from aipc.check.remedies import Remedies
 from aipc.check.report import Finding, failure, note
 from aipc.check.rules_onnx import common_rules, floating_point_ports, gap_failure
+from aipc.store.model_files import GENAI_CONFIG
 
 NEWEST_OPSET = 21  # no kernel that its provider registers is of a later one
 _ATTENTION, _QUANTISED = "com.microsoft.GroupQueryAttention", "com.microsoft.MatMulNBits"
@@ -97,7 +98,7 @@ def _limits(config: GenaiConfig, facts: OnnxFacts, remedy: str) -> Iterator[Find
     if config.chunk_tokens is not None:
         yield failure(
             "directml/chunks",
-            f"{CONFIG_FILE}: search.chunk_size",
+            f"{GENAI_CONFIG}: search.chunk_size",
             expected="none: attention to a cache takes one new token at a time",
             found=config.chunk_tokens,
             remedy=remedy,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from aipc.check.genai_config import CONFIG_FILE, GenaiConfig, layer_pattern
+from aipc.check.genai_config import GenaiConfig, layer_pattern
 from aipc.check.onnx_model import OnnxFacts, Tensor
 from aipc.check.report import Finding, failure, note
+from aipc.store.model_files import GENAI_CONFIG
 
 _PAST, _PRESENT = ("past_key_names", "past_value_names"), ("present_key_names", "present_value_names")
 _ATTENTIONS = ("com.microsoft.GroupQueryAttention", "com.microsoft.MultiHeadAttention")
@@ -31,7 +32,7 @@ def _names(config: GenaiConfig, facts: OnnxFacts, remedy: str) -> Iterator[Findi
             yield failure(
                 "genai/names",
                 name,
-                expected=f"a name under decoder.inputs of {CONFIG_FILE} for this input of the graph",
+                expected=f"a name under decoder.inputs of {GENAI_CONFIG} for this input of the graph",
                 found="none: GenAI never fills it",
                 remedy=remedy,
             )
@@ -41,7 +42,7 @@ def _names(config: GenaiConfig, facts: OnnxFacts, remedy: str) -> Iterator[Findi
             yield failure(
                 "genai/names",
                 name,
-                expected=f"this name, which {CONFIG_FILE} gives, in the graph",
+                expected=f"this name, which {GENAI_CONFIG} gives, in the graph",
                 found=", ".join(list(there)[:6]) or "nothing",
                 remedy=remedy,
             )
@@ -57,7 +58,7 @@ def _cache(role: str, name: str, tensors: Mapping[str, Tensor], config: GenaiCon
         yield failure(
             "genai/layers",
             role,
-            expected=f"num_hidden_layers {config.layers} of {CONFIG_FILE}",
+            expected=f"num_hidden_layers {config.layers} of {GENAI_CONFIG}",
             found=f"{len(layers)} of {name} in the graph",
             remedy=remedy,
         )
@@ -68,7 +69,7 @@ def _cache(role: str, name: str, tensors: Mapping[str, Tensor], config: GenaiCon
                 yield failure(
                     "genai/cache",
                     name.replace("%d", str(layer), 1),
-                    expected=f"{key} {size} of {CONFIG_FILE}",
+                    expected=f"{key} {size} of {GENAI_CONFIG}",
                     found=f"{found} in the graph",
                     remedy=remedy,
                 )
@@ -87,7 +88,7 @@ def _heads(config: GenaiConfig, facts: OnnxFacts, remedy: str) -> Iterator[Findi
                 yield failure(
                     "genai/heads",
                     node.name,
-                    expected=f"{key} {size} of {CONFIG_FILE}",
+                    expected=f"{key} {size} of {GENAI_CONFIG}",
                     found=f"{attribute} {node.integer(attribute, size)} in the graph",
                     remedy=remedy,
                 )
@@ -100,7 +101,7 @@ def _vocabulary(config: GenaiConfig, facts: OnnxFacts, remedy: str) -> Iterator[
         yield failure(
             "genai/vocabulary",
             config.outputs["logits"],
-            expected=f"vocab_size {config.vocabulary} of {CONFIG_FILE}",
+            expected=f"vocab_size {config.vocabulary} of {GENAI_CONFIG}",
             found=f"{found} in the graph",
             remedy=remedy,
         )
@@ -115,6 +116,6 @@ def _window(config: GenaiConfig, facts: OnnxFacts) -> Iterator[Finding]:
             yield note(
                 "genai/window",
                 node.name,
-                expected=f"local_window_size {config.window_tokens}, as sliding_window of {CONFIG_FILE} says",
+                expected=f"local_window_size {config.window_tokens}, as sliding_window of {GENAI_CONFIG} says",
                 found="attention without a window: prompts that are longer fail, or are read wrongly",
             )

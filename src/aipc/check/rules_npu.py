@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aipc.check.openvino_ir import BIN_FILE, XML_FILE, IrFacts, IrWeight, Variable
+from aipc.check.openvino_ir import IrFacts, IrWeight, Variable
 from aipc.check.remedies import Remedies
 from aipc.check.report import Finding, failure, note
 from aipc.check.rules_openvino import common_rules
 from aipc.quant import PER_CHANNEL
 from aipc.quant.recipe import Recipe
+from aipc.store.model_files import OPENVINO_BIN, OPENVINO_XML
 
 PROMPT_TOKENS, RESPONSE_TOKENS = 1024, 128  # the defaults of MAX_PROMPT_LEN and MIN_RESPONSE_LEN
 _GROUP_STEP = 64
@@ -54,7 +55,11 @@ def _understood(facts: IrFacts, remedy: str) -> Iterator[Finding]:
     """Nothing passes whose weights could not be looked at."""
     if not facts.of_role("linear"):
         yield failure(
-            "npu/unread", XML_FILE, expected="weight matrices in the layers", found="none that is known", remedy=remedy
+            "npu/unread",
+            OPENVINO_XML,
+            expected="weight matrices in the layers",
+            found="none that is known",
+            remedy=remedy,
         )
     for constant in facts.unread:
         yield failure(
@@ -176,7 +181,7 @@ def _layers(variables: tuple[Variable, ...], remedy: str) -> Iterator[Finding]:
 def _limits(facts: IrFacts) -> Iterator[Finding]:
     yield note(
         "npu/static-lengths",
-        XML_FILE,
+        OPENVINO_XML,
         found=f"shapes are static there: prompts of up to {PROMPT_TOKENS} tokens in a context of "
         f"{PROMPT_TOKENS + RESPONSE_TOKENS} by OpenVINO's defaults; aipc run and chat choose MAX_PROMPT_LEN and "
         "MIN_RESPONSE_LEN for each",
@@ -186,7 +191,7 @@ def _limits(facts: IrFacts) -> Iterator[Finding]:
         cache_bytes = per_token * (PROMPT_TOKENS + RESPONSE_TOKENS)
         yield note(
             "npu/memory",
-            BIN_FILE,
+            OPENVINO_BIN,
             found=f"about {facts.bin_bytes / 2**20:,.0f} MiB for weights and {cache_bytes / 2**20:,.0f} MiB for that "
             "context's KV cache; activations come on top",
         )

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aipc.check import external_data, rules_genai
-from aipc.check.genai_config import CONFIG_FILE, GenaiConfig
+from aipc.check.genai_config import GenaiConfig
 from aipc.check.kernels import Gap, kernel_table, unknown
 from aipc.check.onnx_model import Node, OnnxFacts, Tensor
 from aipc.check.remedies import Remedies
 from aipc.check.report import Finding, failure, note
 from aipc.graph.onnx.genai_names import PROVIDER_OF_DEVICE
+from aipc.store.model_files import GENAI_CONFIG
 
 _SMALLEST_BLOCK = 16
 _LARGEST_CPU_BLOCK = 256
@@ -90,7 +91,7 @@ def _provider(config: GenaiConfig, device: str, remedy: str) -> Iterator[Finding
     if config.made_for != device:
         yield failure(
             "genai/provider",
-            f"{CONFIG_FILE}: model.decoder.session_options.provider_options",
+            f"{GENAI_CONFIG}: model.decoder.session_options.provider_options",
             expected="[], which is the CPU" if device == "cpu" else f'[{{"{PROVIDER_OF_DEVICE[device]}": …}}]',
             found=", ".join(provider.name for provider in config.providers) or "[]",
             remedy=remedy,

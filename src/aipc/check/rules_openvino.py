@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aipc.check.openvino_ir import BIN_FILE, XML_FILE, IrFacts
+from aipc.check.openvino_ir import IrFacts
 from aipc.check.remedies import Remedies
 from aipc.check.report import Finding, failure, note
+from aipc.store.model_files import OPENVINO_BIN, OPENVINO_XML
 
 _REQUIRED_INPUTS = ("input_ids", "attention_mask", "beam_idx")
 _TOKENIZERS = ("openvino_tokenizer.xml", "openvino_detokenizer.xml")
@@ -47,17 +48,17 @@ def rules(facts: IrFacts, remedies: Remedies, device: str) -> Iterator[Finding]:
                 found="none: the plugin unpacks the weight to FP32 while it loads",
             )
     if all(weight.element_type == "f32" for weight in facts.of_role("linear")) and facts.of_role("linear"):
-        yield note("openvino/compressed", XML_FILE, expected="INT4, INT8 or FP16 weights", found="FP32 ones")
+        yield note("openvino/compressed", OPENVINO_XML, expected="INT4, INT8 or FP16 weights", found="FP32 ones")
 
 
 def _files(facts: IrFacts, remedies: Remedies) -> Iterator[Finding]:
     end = max((constant.offset + constant.size_bytes for constant in facts.constants), default=0)
     remedy = remedies.openvino()
     if facts.bin_bytes is None:
-        yield failure("files/weights", BIN_FILE, expected=f"{end:,} bytes", found="no such file", remedy=remedy)
+        yield failure("files/weights", OPENVINO_BIN, expected=f"{end:,} bytes", found="no such file", remedy=remedy)
     elif facts.bin_bytes < end:
         yield failure(
-            "files/weights", BIN_FILE, expected=f"{end:,} bytes", found=f"{facts.bin_bytes:,} bytes", remedy=remedy
+            "files/weights", OPENVINO_BIN, expected=f"{end:,} bytes", found=f"{facts.bin_bytes:,} bytes", remedy=remedy
         )
     for constant in facts.constants:
         if constant.expected_bytes is not None and constant.size_bytes != constant.expected_bytes:
@@ -100,7 +101,7 @@ def _state(facts: IrFacts, remedies: Remedies) -> Iterator[Finding]:
     if not facts.variables:
         yield failure(
             "openvino/state",
-            XML_FILE,
+            OPENVINO_XML,
             expected="a KV cache as the model's state (ReadValue, Assign)",
             found="a model without state",
             remedy=remedy,

@@ -13,7 +13,7 @@ from typing import Any
 
 from aipc.engines import Capabilities, LoadOptions, Sampling, Step
 from aipc.engines.onnx_device import OnnxDevice, found_device, onnx_kind_of
-from aipc.engines.onnx_directory import MODEL_FILE, OnnxDirectory, read_directory
+from aipc.engines.onnx_directory import OnnxDirectory, read_directory
 from aipc.engines.onnx_generation import Generation, chunks
 from aipc.engines.request import checked_request
 from aipc.engines.runs import Run, steps_of_runs
@@ -21,11 +21,11 @@ from aipc.errors import DeviceError, EngineError, UsageError
 from aipc.graph.onnx.genai_names import PLAIN, REWINDS
 from aipc.onnx_import import first_useful_line, import_genai
 from aipc.store.manifest import source_of
-
-__all__ = ["MODEL_FILE", "OnnxSession", "import_packages", "load", "name"]
+from aipc.store.model_files import GENAI_CONFIG
 
 name = "onnx"
 
+MODEL_FILE = GENAI_CONFIG
 WARM_UP_IDS = (0, 0)  # more than one token: a prompt's kernels are others than a single token's
 _FATAL = 4  # ONNX Runtime's level of logging
 

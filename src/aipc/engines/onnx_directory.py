@@ -19,8 +19,8 @@ from aipc.errors import AipcError, EngineError
 from aipc.graph.onnx.genai_names import DEVICE_OF_PROVIDER
 from aipc.store import validate_file_name
 from aipc.store.manifest import source_of
+from aipc.store.model_files import GENAI_CONFIG
 
-MODEL_FILE = "genai_config.json"
 FLOAT16 = 10  # ONNX's number of the type
 
 # Of the session's options, those that neither load nor write a file.
@@ -62,11 +62,11 @@ class OnnxDirectory:
 
 def read_directory(path: Path) -> OnnxDirectory:
     """Raises `EngineError` naming the file, and the key or the tensor, that is missing, wrong or not to be trusted."""
-    file = path / MODEL_FILE
+    file = path / GENAI_CONFIG
     if not file.is_file():
         raise EngineError(
             f"{path} holds no model of ONNX Runtime GenAI",
-            expected=MODEL_FILE,
+            expected=GENAI_CONFIG,
             try_next=f"aipc convert {source_of(path)} OUT --to onnx",
         )
     try:

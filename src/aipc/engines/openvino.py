@@ -23,10 +23,11 @@ from aipc.engines.runs import Run, steps_of_runs
 from aipc.errors import EngineError
 from aipc.openvino_import import engine_errors, import_genai, import_openvino
 from aipc.store.manifest import source_of
+from aipc.store.model_files import OPENVINO_XML
 
 name = "openvino"
 
-MODEL_FILE = "openvino_model.xml"
+MODEL_FILE = OPENVINO_XML
 WARM_UP_IDS = (0, 0)  # more than one token: a prompt's kernels are others than a single token's
 
 

@@ -10,7 +10,6 @@ from aipc.engines import LoadOptions
 from aipc.engines.openvino_device import lost_in_blob
 from aipc.engines.openvino_kept import (
     KEEPS_WEIGHTS_OUT,
-    WEIGHTS_FILE,
     KeptModel,
     Properties,
     blob_key,
@@ -23,6 +22,7 @@ from aipc.engines.openvino_pipeline import StaticPipeline
 from aipc.errors import StoreError
 from aipc.openvino_import import first_useful_line, import_openvino
 from aipc.store.blobs import BlobKey
+from aipc.store.model_files import OPENVINO_BIN
 
 _CANNOT_WRITE = "can't be exported"  # openvino-genai's words once the compiler is done
 
@@ -70,7 +70,7 @@ class CompiledModel:
             raise StoreError(f"{blob} could not be written: {first_useful_line(error)}") from error
 
     def _loaded(self, blob: Path) -> StaticPipeline:
-        weights = self._model_dir / WEIGHTS_FILE
+        weights = self._model_dir / OPENVINO_BIN
         return self._pipeline(of_loading(self._properties), BLOB_PATH=str(blob), WEIGHTS_PATH=str(weights))
 
     def _pipeline(self, properties: Properties, **extra: str) -> StaticPipeline:

@@ -20,11 +20,11 @@ from aipc.errors import IntegrityError, StoreError
 from aipc.openvino_import import first_useful_line
 from aipc.progress import Note, Progress
 from aipc.store.blobs import BlobKey, BlobWriting, drop_blob, find_blob, model_identity, why_stale, writing_blob
+from aipc.store.model_files import OPENVINO_BIN
 
 Model = TypeVar("Model")
 Properties = Mapping[str, str | int]
 
-WEIGHTS_FILE = "openvino_model.bin"
 KEEPS_WEIGHTS_OUT = {"CACHE_MODE": "OPTIMIZE_SIZE"}
 _MOST_OF_WEIGHTS = 1.5  # 1.35 of the guide's INT4 weights, and 0.07 of its FP16 ones, which stay outside
 # Somebody who sets one of these keeps compiled models in a way of their own.
@@ -65,7 +65,7 @@ class KeptModel(Generic[Model]):
 
     def _in_turn(self, key: BlobKey) -> Model:
         """Under the lock of its key: another process may have compiled it meanwhile."""
-        weights_bytes = (key.model_dir / WEIGHTS_FILE).stat().st_size
+        weights_bytes = (key.model_dir / OPENVINO_BIN).stat().st_size
         with writing_blob(key, needed_bytes=int(_MOST_OF_WEIGHTS * weights_bytes), note=self.note) as writing:
             model = self._loaded(key)
             return self._compiled_and_kept(key, writing) if model is None else model

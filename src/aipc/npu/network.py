@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aipc.engines.openvino import MODEL_FILE
 from aipc.engines.openvino_device import checked_properties, found_device, full_name
 from aipc.engines.openvino_lengths import StaticLengths, static_lengths
 from aipc.engines.openvino_rehearsal import shown_device, stand_in, with_rehearsal
@@ -19,6 +18,7 @@ from aipc.floats import Float32
 from aipc.npu.static_model import StaticModel
 from aipc.openvino_import import engine_errors, import_openvino
 from aipc.progress import Note, Progress, silent, unsaid
+from aipc.store.model_files import OPENVINO_XML
 
 Ints = NDArray[np.int64]
 Indices = NDArray[np.int32]
@@ -93,8 +93,8 @@ class Network:
         `EngineError` when there is no model, or OpenVINO refuses it.
         """
         self.device, self.device_name, self.lengths = place.device, place.name, place.lengths
-        if not (model_dir / MODEL_FILE).is_file():
-            raise EngineError(f"{model_dir} holds no OpenVINO model", expected=MODEL_FILE)
+        if not (model_dir / OPENVINO_XML).is_file():
+            raise EngineError(f"{model_dir} holds no OpenVINO model", expected=OPENVINO_XML)
         with engine_errors(f"{model_dir} cannot be loaded ({place.name})"):
             if from_memory:
                 place.core.set_property({"ENABLE_MMAP": False})
@@ -104,7 +104,7 @@ class Network:
                 self._selects_tokens = False
                 compiled = self._static.compiled(keeps=not from_memory, progress=progress, note=note)
             else:
-                model = place.core.read_model(model_dir / MODEL_FILE)
+                model = place.core.read_model(model_dir / OPENVINO_XML)
                 self._selects_tokens = _let_select_tokens(model)
                 properties = {"PERFORMANCE_HINT": "LATENCY", **place.properties}
                 compiled = place.core.compile_model(model, self.device, properties)

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from aipc.engines.openvino import MODEL_FILE
 from aipc.engines.openvino_device import stand_ins_own
 from aipc.engines.openvino_kept import (
     KEEPS_WEIGHTS_OUT,
-    WEIGHTS_FILE,
     KeptModel,
     Properties,
     blob_key,
@@ -25,6 +23,7 @@ from aipc.errors import IntegrityError, StoreError
 from aipc.openvino_import import first_useful_line, import_openvino
 from aipc.progress import Note, Progress
 from aipc.store.blobs import BlobKey
+from aipc.store.model_files import OPENVINO_BIN, OPENVINO_XML
 
 # The static pipeline of a language model, and which axes of its KV cache are the batch and the tokens. OpenVINO's
 # spelling of what openvino-genai sets:
@@ -62,7 +61,7 @@ class StaticModel:
 
     def _compile(self, blob: Path | None) -> Any:
         if self._compiled is None:  # else it is there, and only could not be written
-            model = self._core.read_model(self._model_dir / MODEL_FILE)
+            model = self._core.read_model(self._model_dir / OPENVINO_XML)
             properties = {**self._compilers(), **({} if blob is None else KEEPS_WEIGHTS_OUT)}
             self._compiled = interruptible(lambda: self._core.compile_model(model, "NPU", properties))
         if blob is not None:
@@ -79,7 +78,7 @@ class StaticModel:
         except (OSError, ValueError) as error:  # gone meanwhile, or empty
             raise IntegrityError(f"{blob} cannot be read", found=str(error)) from error
         self._blob = import_openvino().Tensor(mapped, shared_memory=True)
-        properties = {**of_loading(self._properties), "WEIGHTS_PATH": str(self._model_dir / WEIGHTS_FILE)}
+        properties = {**of_loading(self._properties), "WEIGHTS_PATH": str(self._model_dir / OPENVINO_BIN)}
         return interruptible(lambda: self._core.import_model(self._blob, "NPU", properties))
 
     def _tell_stand_ins(self) -> None:

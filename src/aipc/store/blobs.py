@@ -20,11 +20,12 @@ from aipc.progress import Note
 from aipc.store.atomic import clear_leftovers, delete, hidden, locked, refuse_full_disk, rename
 from aipc.store.hashing import hash_file
 from aipc.store.manifest import MANIFEST, read_manifest
+from aipc.store.model_files import OPENVINO_BIN, OPENVINO_XML
 from aipc.store.root import store_root
 
 BLOB = "model.blob"  # openvino-genai wants this ending
 _KEY = "key.json"
-_NETWORK = ("openvino_model.xml", "openvino_model.bin")
+_NETWORK = (OPENVINO_XML, OPENVINO_BIN)
 _MODEL = "model"
 _PROPERTIES = "properties"  # the part that a person chooses, as the shape: others do not make a blob stale
 _BLOBS_KEPT = 4  # of one model: shapes, and properties such as a rehearsal's

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from aipc.errors import StoreError
 from aipc.store.manifest import MANIFEST, read_manifest
+from aipc.store.model_files import GENAI_CONFIG, OPENVINO_XML
 
-_MODELS = {"openvino_model.xml", "genai_config.json"}
+_MODELS = {OPENVINO_XML, GENAI_CONFIG}
 _MOST_NAMED = 3
 # What aipc, optimum-cli and openvino_tokenizers write, and what systems put into any directory. No README.md: where a
 # person's notes are the manifest does not list them.

@@ -15,6 +15,7 @@ from aipc.errors import ConfigError, IntegrityError, ModelNotFoundError, StoreEr
 from aipc.quoting import quoted
 from aipc.store.library import models
 from aipc.store.manifest import MANIFEST, Origin, read_manifest
+from aipc.store.model_files import GENAI_CONFIG, OPENVINO_BIN, OPENVINO_XML
 from aipc.store.names import GUIDE, is_model_name, model_path
 from aipc.store.root import models_directory
 
@@ -23,7 +24,7 @@ _HUB_ID = re.compile(rf"({_HUB_PART}/{_HUB_PART})(?:@([A-Za-z0-9][A-Za-z0-9._/-]
 _HUB_URL = re.compile(rf"https?://[^/]+/({_HUB_PART}/{_HUB_PART})(?:/.*)?")
 _SNAPSHOT = re.compile(r"models--[^/\\]+?--([^/\\]+)")
 # What a converted directory is known by, and what it lacks when it is not whole; genai_config.json names the rest.
-CONVERTED_FILES = (("openvino_model.xml", "openvino_model.bin"), ("genai_config.json", "genai_config.json"))
+CONVERTED_FILES = ((OPENVINO_XML, OPENVINO_BIN), (GENAI_CONFIG, GENAI_CONFIG))
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 _EXAMPLE = "microsoft/Phi-3-mini-4k-instruct"
 _PIECES, _PIECE_BYTES = 128, 4096  # a file of up to 512 KiB is read whole
@@ -156,9 +157,9 @@ def _checkpoint_name(path: Path) -> tuple[str, str | None]:
 
 def _no_model(path: Path, names: set[str]) -> ModelNotFoundError | ConfigError | WeightError | IntegrityError:
     if "model.onnx" in names:
-        return _not_whole(path, "genai_config.json", "genai_config.json and model.onnx")
-    if names & {MANIFEST, "openvino_model.bin"}:
-        return _not_whole(path, "openvino_model.xml", "openvino_model.bin and openvino_model.xml")
+        return _not_whole(path, GENAI_CONFIG, f"{GENAI_CONFIG} and model.onnx")
+    if names & {MANIFEST, OPENVINO_BIN}:
+        return _not_whole(path, OPENVINO_XML, f"{OPENVINO_BIN} and {OPENVINO_XML}")
     pickles = sorted(name for name in names if Path(name).suffix in _PICKLES)
     if pickles and not _has_weights(names):
         return WeightError(
@@ -176,7 +177,7 @@ def _no_model(path: Path, names: set[str]) -> ModelNotFoundError | ConfigError |
     found = ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")
     return ModelNotFoundError(
         f"{path} is no model",
-        expected="openvino_model.xml or genai_config.json (a converted model), "
+        expected=f"{OPENVINO_XML} or {GENAI_CONFIG} (a converted model), "
         "or config.json and *.safetensors (a checkpoint)",
         found=found or "an empty directory",
         try_next="give the directory that holds these files",

@@ -19,6 +19,7 @@ from aipc.quant.fp32 import Fp32
 from aipc.quant.int4 import Int4
 from aipc.quant.int8 import Int8
 from aipc.quant.recipe import Recipe
+from aipc.store.model_files import GENAI_CONFIG
 from aipc.targets import Drawing
 from aipc.tokenizer.tokenizer_json import check_tokenizer
 
@@ -108,7 +109,7 @@ class OnnxTarget:
         def write_graph(directory: Path) -> None:
             (directory / MODEL_FILE).write_bytes(model.proto.SerializeToString())
             text = json.dumps(config, indent=4) + "\n"
-            (directory / "genai_config.json").write_text(text, encoding="utf-8")
+            (directory / GENAI_CONFIG).write_text(text, encoding="utf-8")
 
         def check(directory: Path) -> None:
             check_tokenizer(checkpoint.path)  # it is used as it is

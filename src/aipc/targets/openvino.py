@@ -16,6 +16,7 @@ from aipc.graph.openvino.weights import weight_bytes
 from aipc.plan import Plan
 from aipc.quant import PER_CHANNEL, Scheme
 from aipc.quant.recipe import Recipe
+from aipc.store.model_files import OPENVINO_BIN, OPENVINO_XML
 from aipc.targets import Drawing
 
 _TOKENIZER_IR_FACTOR = 3  # the two tokenizer IRs take up to about this many times tokenizer.json
@@ -25,7 +26,7 @@ _TOKENIZER_IR_FACTOR = 3  # the two tokenizer IRs take up to about this many tim
 class OpenVinoTarget:
     """Every recipe but FP32 weights, and INT8 with one scale a row."""
 
-    data_file: str = "openvino_model.bin"
+    data_file: str = OPENVINO_BIN
 
     def check(self, recipe: Recipe) -> None:
         if recipe.weights == "fp32":
@@ -57,7 +58,7 @@ class OpenVinoTarget:
         tokenizer_bytes = _TOKENIZER_IR_FACTOR * plan.tokenizer_bytes
 
         def write_graph(directory: Path) -> None:
-            (directory / "openvino_model.xml").write_text(ir.xml, encoding="utf-8")
+            (directory / OPENVINO_XML).write_text(ir.xml, encoding="utf-8")
 
         def write_tokenizer(directory: Path) -> None:
             from aipc.graph.openvino.tokenizer import write_openvino_tokenizer
