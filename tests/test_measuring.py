@@ -13,8 +13,9 @@ from aipc.engines.fake import FakeSession
 from aipc.errors import EngineError
 from aipc.measuring import FEWEST_TOKENS, LONGEST_CONTEXT_TOKENS, remember
 from aipc.model import Model
-from aipc.monitor.measurements import FILE, Measurement, model_key, read
+from aipc.monitor.measurements import FILE, Measurement, read
 from aipc.store import store_root
+from aipc.store.identity import model_identity
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_an_answer_that_is_long_enough_is_kept_with_its_speed(fake_model: Make) 
     model = long_answer(fake_model)
     (entry,) = kept(model)
     assert (entry.engine, entry.device, entry.device_name) == ("fake", "CPU", model.session.device_name)
-    assert (entry.model, entry.source) == (model_key(model.ready.path), "run")
+    assert (entry.model, entry.source) == (model_identity(model.ready.path), "run")
     assert entry.generated_tokens == 41
     assert 50 < entry.decode_tokens_per_s <= 210
     assert entry.prefill_tokens_per_s is None  # the first inference compiles, and later ones find a cache

@@ -13,9 +13,10 @@ from aipc.engines.openvino_lengths import PROMPT, RESPONSE
 from aipc.errors import StoreError
 from aipc.model import Model
 from aipc.monitor.bandwidth import this_pc
-from aipc.monitor.measurements import FILE, Measurement, model_key, record
+from aipc.monitor.measurements import FILE, Measurement, record
 from aipc.monitor.statistics import Spread, token_times_ms
 from aipc.store import store_root
+from aipc.store.identity import model_identity
 
 FEWEST_TOKENS = 16  # generated: the median of fewer times is no speed
 LONGEST_CONTEXT_TOKENS = 1024  # prompt and answer: a longer KV cache makes each token slower by what it reads
@@ -48,7 +49,7 @@ def measurement_of(model: Model, answer: Answer) -> Measurement | None:
     if not is_usual or not isinstance(times, Spread) or times.median <= 0:
         return None
     return Measurement(
-        model=model_key(model.ready.path),
+        model=model_identity(model.ready.path),
         model_name=model.name,
         recipe=model.ready.recipe_label,
         pc=this_pc(),

@@ -14,9 +14,10 @@ from aipc.conversion import convert
 from aipc.devices.doctor import Report, examine
 from aipc.errors import DeviceError
 from aipc.monitor.bandwidth import this_pc
-from aipc.monitor.measurements import FILE, Measurement, model_key, record
+from aipc.monitor.measurements import FILE, Measurement, record
 from aipc.ready import ReadyModel, read_facts
 from aipc.store import store_root
+from aipc.store.identity import model_identity
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def measured(ready: ReadyModel, **speeds: float) -> None:
         record(
             store_root() / FILE,
             Measurement(
-                model=model_key(ready.path),
+                model=model_identity(ready.path),
                 model_name=ready.name,
                 recipe=None,
                 pc=this_pc(),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aipc.monitor import measurements
-from aipc.monitor.measurements import KEPT_OF_EACH, Measurement, decode_speeds, model_key, place_of, read, record
+from aipc.monitor.measurements import KEPT_OF_EACH, Measurement, decode_speeds, place_of, read, record
 
 CPU = Measurement(
     model="a model",
@@ -150,11 +150,3 @@ def test_two_processes_lose_nothing(file: Path) -> None:
 def test_a_place_that_cannot_be_written_keeps_nothing(read_only_directory: Path) -> None:
     record(read_only_directory / "measurements.json", CPU)
     assert read(read_only_directory / "measurements.json") == []
-
-
-def test_a_models_key_follows_its_content(tmp_path: Path, tiny_model_dir: Path) -> None:
-    assert model_key(tiny_model_dir) == model_key(tiny_model_dir)
-    (tmp_path / "model.xml").write_text("one", encoding="utf-8")
-    before = model_key(tmp_path)
-    (tmp_path / "model.xml").write_text("three", encoding="utf-8")
-    assert len({before, model_key(tmp_path), model_key(tiny_model_dir)}) == 3

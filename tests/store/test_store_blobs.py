@@ -14,7 +14,7 @@ from aipc.errors import DiskSpaceError, IntegrityError, StoreError
 from aipc.progress import unsaid
 from aipc.store import blobs as blobs_module
 from aipc.store import models_directory, remove, store_root
-from aipc.store.blobs import BLOB, BlobKey, drop_blob, find_blob, model_identity, remove_blobs, why_stale, writing_blob
+from aipc.store.blobs import BLOB, BlobKey, drop_blob, find_blob, remove_blobs, why_stale, writing_blob
 
 PARTS = {"model": "sha256 1", "plugin": "1.0", "driver": "7", "compiler": "3", "platform": "4000", "properties": "{}"}
 
@@ -139,20 +139,6 @@ def test_a_disk_that_is_too_full_is_refused_first(key: BlobKey) -> None:
     with writing_blob(key, needed_bytes=2**60, note=unsaid) as writing, pytest.raises(DiskSpaceError):
         writing.begin()
     assert [path.suffix for path in (store_root() / "blobs").iterdir()] == [".lock"]
-
-
-def test_a_moved_model_is_the_same_and_another_one_is_not(tmp_path: Path) -> None:
-    files = {"openvino_model.xml": b"<net/>", "openvino_model.bin": b"weights"}
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        for file, content in files.items():
-            (tmp_path / name / file).write_bytes(content)
-    by_place = [model_identity(tmp_path / name) for name in ("one", "two", "one")]
-    assert by_place[0] == by_place[2] != by_place[1]  # no manifest: known by place, sizes and times
-    os.utime(tmp_path / "one" / "openvino_model.bin", (5, 5))
-    assert model_identity(tmp_path / "one") != by_place[0]
-    with pytest.raises(StoreError):
-        model_identity(tmp_path / "none")
 
 
 def test_removing_a_model_removes_what_was_compiled_of_it(key: BlobKey) -> None:

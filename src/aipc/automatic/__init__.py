@@ -30,9 +30,10 @@ from aipc.automatic.words import in_one_line
 from aipc.devices.doctor import Report
 from aipc.errors import StoreError
 from aipc.monitor.bandwidth import this_pc
-from aipc.monitor.measurements import FILE, decode_speeds, model_key, read
+from aipc.monitor.measurements import FILE, decode_speeds, read
 from aipc.ready import ReadyModel
 from aipc.store import store_root
+from aipc.store.identity import model_identity
 
 __all__ = ["Candidate", "Pick", "candidates", "pick"]
 
@@ -64,4 +65,4 @@ def measured_speeds(ready: ReadyModel) -> Mapping[Place, float]:
         entries = read(store_root() / FILE)
     except StoreError:  # no place for a store, which a model elsewhere does not need
         return {}
-    return decode_speeds(entries, model=model_key(ready.path), pc=this_pc())
+    return decode_speeds(entries, model=model_identity(ready.path), pc=this_pc())

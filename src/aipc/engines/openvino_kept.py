@@ -19,7 +19,8 @@ from aipc.engines.openvino_rehearsal import shown_device
 from aipc.errors import IntegrityError, StoreError
 from aipc.openvino_import import first_useful_line
 from aipc.progress import Note, Progress
-from aipc.store.blobs import BlobKey, BlobWriting, drop_blob, find_blob, model_identity, why_stale, writing_blob
+from aipc.store.blobs import BlobKey, BlobWriting, drop_blob, find_blob, why_stale, writing_blob
+from aipc.store.identity import model_identity
 from aipc.store.model_files import OPENVINO_BIN
 
 Model = TypeVar("Model")

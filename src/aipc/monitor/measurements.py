@@ -7,7 +7,6 @@ one and two writers lose nothing. An entry that is damaged counts as none, and s
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,6 @@ from typing import Any, Literal, get_args
 
 from aipc.errors import StoreError
 from aipc.monitor.statistics import percentile
-from aipc.store import MANIFEST, read_manifest
 from aipc.store.atomic import locked, rename
 
 FILE = "measurements.json"
@@ -38,7 +36,7 @@ def _now() -> str:
 class Measurement:
     """One answer, or one benchmark, of a model on a device.
 
-    `model` identifies the directory's content, `model_name` is for people. `pc` is this PC, as a store may lie on a
+    `model` is its `model_identity`, `model_name` is for people. `pc` is this PC, as a store may lie on a
     disk that several share. `device` is the engine's own name, such as CPU, GPU.1, NPU or DIRECTML.0; `driver` is None
     where the engine does not tell it. `decode_tokens_per_s` is one over the median time per token. The prompt's times
     are None from a source whose first inference compiles kernels, or finds its prompt in a cache.
@@ -65,16 +63,6 @@ class Measurement:
     def place(self) -> tuple[str, str]:
         """Engine and device, as `place_of` writes them."""
         return place_of(self.engine, self.device)
-
-
-def model_key(model_dir: Path) -> str:
-    """16 hexadecimal digits of what is in a model's directory: by its manifest, and by names and sizes without one."""
-    if (model_dir / MANIFEST).is_file():
-        files = {name: file.sha256 for name, file in read_manifest(model_dir).files.items()}
-    else:
-        files = {entry.name: str(entry.stat().st_size) for entry in model_dir.iterdir() if entry.is_file()}
-    text = "\n".join(f"{name} {content}" for name, content in sorted(files.items()))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def place_of(engine: str, device: str) -> tuple[str, str]:

@@ -19,13 +19,10 @@ from aipc.errors import IntegrityError, StoreBusyError, StoreError
 from aipc.progress import Note
 from aipc.store.atomic import clear_leftovers, delete, hidden, locked, refuse_full_disk, rename
 from aipc.store.hashing import hash_file
-from aipc.store.manifest import MANIFEST, read_manifest
-from aipc.store.model_files import OPENVINO_BIN, OPENVINO_XML
 from aipc.store.root import store_root
 
 BLOB = "model.blob"  # openvino-genai wants this ending
 _KEY = "key.json"
-_NETWORK = (OPENVINO_XML, OPENVINO_BIN)
 _MODEL = "model"
 _PROPERTIES = "properties"  # the part that a person chooses, as the shape: others do not make a blob stale
 _BLOBS_KEPT = 4  # of one model: shapes, and properties such as a rehearsal's
@@ -68,25 +65,6 @@ class _Kept:
     def is_stale(self, key: BlobKey) -> bool:
         """Whether `key` takes its place: what is not a person's choice has changed."""
         return self.parts != key.parts and self.parts.get(_PROPERTIES) == key.parts.get(_PROPERTIES)
-
-
-def model_identity(model_dir: Path) -> str:
-    """The network's part of a key: the sha256s of the manifest. Another tool's directory has none, and is known by its
-    place, and by its files' sizes and times.
-
-    Raises `StoreError` when a file cannot be read.
-    """
-    if (model_dir / MANIFEST).is_file():
-        files = read_manifest(model_dir).files
-        known = [files[name].sha256 for name in _NETWORK if name in files]
-        if len(known) == len(_NETWORK):
-            return f"sha256 {hashlib.sha256(''.join(known).encode()).hexdigest()}"
-    try:
-        found = [(model_dir / name).stat() for name in _NETWORK]
-    except OSError as error:
-        raise StoreError(f"{model_dir} cannot be read: {error.strerror}") from error
-    text = json.dumps([_absolute(model_dir), *((status.st_size, status.st_mtime_ns) for status in found)])
-    return f"files {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def find_blob(key: BlobKey) -> Path | None:
