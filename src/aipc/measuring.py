@@ -15,6 +15,7 @@ from aipc.model import Model
 from aipc.monitor.bandwidth import this_pc
 from aipc.monitor.measurements import FILE, Measurement, record
 from aipc.monitor.statistics import Spread, token_times_ms
+from aipc.progress import Note, unsaid
 from aipc.store import store_root
 from aipc.store.identity import model_identity
 
@@ -25,17 +26,18 @@ _USUAL_PROPERTIES = RUNTIME_PROPERTIES | {PROMPT, RESPONSE, "EXPORT_BLOB", "BLOB
 _PACKAGES = {"openvino": "openvino_genai", "onnx": "onnxruntime_genai"}
 
 
-def remember(model: Model, answer: Answer) -> None:
+def remember(model: Model, answer: Answer, *, note: Note = unsaid) -> None:
     """Keep how fast `answer` came, if it says something.
 
     It does with at least `FEWEST_TOKENS` generated in a context of at most `LONGEST_CONTEXT_TOKENS`, whichever way it
     ended, unless the engine failed; not with properties that tune the device, and never from a
-    rehearsal, which is another device's speed. A store that cannot be written keeps nothing.
+    rehearsal, which is another device's speed. A store that cannot be written keeps nothing, and neither does one whose
+    measurements a newer aipc wrote, which is noted.
     """
     with suppress(StoreError, OSError):  # no place for a store, or a directory that is gone: the answer came anyway
         measured = measurement_of(model, answer)
         if measured is not None:
-            record(store_root() / FILE, measured)
+            record(store_root() / FILE, measured, note=note)
 
 
 def measurement_of(model: Model, answer: Answer) -> Measurement | None:

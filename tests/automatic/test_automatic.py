@@ -186,6 +186,15 @@ def test_a_damaged_record_leaves_the_rule(ready: ReadyModel, content: str) -> No
     assert picked(examine(RecordedMachine("meteor-lake-linux")), ready).device == "gpu"
 
 
+def test_measurements_of_a_newer_aipc_leave_the_rule_and_are_named(ready: ReadyModel) -> None:
+    measured(ready, CPU=9.5, NPU=21.0)
+    file = store_root() / FILE
+    file.write_text(file.read_text(encoding="utf-8").replace('"format": 1', '"format": 2'), encoding="utf-8")
+    gpu = picked(examine(RecordedMachine("meteor-lake-linux")), ready)
+    assert gpu.device == "gpu"
+    assert gpu.why.endswith(f"by rule, as {file} was written by a newer aipc")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reason_is_one_line(ready: ReadyModel, name: str) -> None:
     report = examine(RecordedMachine(name))

@@ -58,6 +58,18 @@ def test_chat_says_what_it_took(aipc: Aipc, sessions: Sessions, model: Path) -> 
     assert len(read(store_root() / FILE)) == 1
 
 
+@pytest.mark.parametrize(("words", "stdin"), [(["run", "Hi"], b""), (["chat"], b"Hi\nAgain\n")])
+def test_that_a_newer_aipcs_measurements_are_left_alone_is_said_once(
+    aipc: Aipc, model: Path, words: list[str], stdin: bytes
+) -> None:
+    file = store_root() / FILE
+    file.write_text('{"format": 2}', encoding="utf-8")
+    result = aipc(*words, "-m", model, stdin=stdin)
+    assert result.code == 0
+    assert result.err.count(f"the measurement is not kept: {file} was written by a newer aipc\ntry: pip ") == 1
+    assert file.read_text(encoding="utf-8") == '{"format": 2}'
+
+
 def test_answers_are_remembered_and_the_faster_device_is_taken(aipc: Aipc, sessions: Sessions, model: Path) -> None:
     for device, token_s in (("gpu", 0.02), ("npu", 0.002)):
         with_speed(model, token_s)  # a file beside the manifest's, so the model stays the same

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from aipc.errors import StoreError
 from aipc.monitor import measurements
 from aipc.monitor.measurements import KEPT_OF_EACH, Measurement, decode_speeds, place_of, read, record
 
@@ -102,7 +103,7 @@ def test_the_file_does_not_grow_without_end(file: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000, b'{"format": 2, "measurements": []}', b'{"format": 1}', b"null"],
+    [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000, b'{"format": "2", "measurements": []}', b'{"format": 1}', b"null"],
 )
 def test_a_damaged_file_counts_as_none_and_is_replaced(file: Path, content: bytes) -> None:
     file.parent.mkdir()
@@ -110,6 +111,18 @@ def test_a_damaged_file_counts_as_none_and_is_replaced(file: Path, content: byte
     assert read(file) == []
     record(file, CPU)
     assert speeds(file) == {"cpu": 10.0}
+
+
+def test_what_a_newer_aipc_wrote_is_not_read_and_stays(file: Path) -> None:
+    file.parent.mkdir()
+    newer = json.dumps({"format": 2, "measurements": [asdict(CPU)]})
+    file.write_text(newer, encoding="utf-8")
+    with pytest.raises(StoreError, match=r"measurements\.json was written by a newer aipc(.|\n)*try: pip install"):
+        read(file)
+    notes: list[str] = []
+    record(file, CPU, note=notes.append)
+    assert file.read_text(encoding="utf-8") == newer
+    assert len(notes) == 1 and "not kept" in notes[0] and "a newer aipc" in notes[0]
 
 
 @pytest.mark.parametrize(

@@ -52,17 +52,17 @@ class Pick:
 def pick(report: Report, possible: list[Candidate], ready: ReadyModel) -> Pick:
     """The one of `possible`, in the order of the rule, that runs `ready`. Raises `DeviceError` when none does."""
     suitable, unsuitable = sorted_out(report, possible, ready.path)
-    speeds = measured_speeds(ready)
+    speeds, unread = _speeds(ready)
     measured = {one: speeds[one.place] for one in suitable if one.place in speeds}
     chosen = max(measured, key=measured.__getitem__) if len(measured) > 1 else suitable[0]
-    why = in_one_line(chosen, suitable, measured, unsuitable, report)
+    why = in_one_line(chosen, suitable, measured, unsuitable, report, unread)
     return Pick(chosen.name, chosen.engine, why)
 
 
-def measured_speeds(ready: ReadyModel) -> Mapping[Place, float]:
-    """Tokens per second of each engine and device that this PC has run the model on."""
+def _speeds(ready: ReadyModel) -> tuple[Mapping[Place, float], str | None]:
+    """Tokens per second of each engine and device that this PC has run the model on; or why that cannot be read."""
     try:
         entries = read(store_root() / FILE)
-    except StoreError:  # no place for a store, which a model elsewhere does not need
-        return {}
-    return decode_speeds(entries, model=model_identity(ready.path), pc=this_pc())
+    except StoreError as error:  # a newer aipc's, or no place for a store, which a model elsewhere does not need
+        return {}, error.what
+    return decode_speeds(entries, model=model_identity(ready.path), pc=this_pc()), None

@@ -24,11 +24,15 @@ def in_one_line(
     measured: Mapping[Candidate, float],
     unsuitable: Sequence[tuple[Device, str]],
     report: Report,
+    unread: str | None,
 ) -> str:
-    """Such as "GPU (Intel Arc) by openvino: 21.0 tokens/s, the fastest measured with this model (CPU 9.5); …"."""
+    """Such as "GPU (Intel Arc) by openvino: 21.0 tokens/s, the fastest measured with this model (CPU 9.5); …".
+
+    `unread` is why measurements cannot be read.
+    """
     name = chosen.device.name
     shown = _label(chosen) if isinstance(name, NotAvailable) else f"{_label(chosen)} ({name})"
-    parts = [_measured(chosen, suitable, measured) if len(measured) > 1 else _rule(chosen, suitable, measured)]
+    parts = [_measured(chosen, suitable, measured) if len(measured) > 1 else _rule(chosen, suitable, measured, unread)]
     parts += [f"{device.id} not taken: {why}" for device, why in unsuitable if rank(device) < chosen.rank]
     absent = [kind for kind in report.absent if {"GPU": CARD, "NPU": NPU}.get(kind, CPU) < chosen.rank]
     parts += [f"there is no {' and no '.join(absent)}"] if absent else []
@@ -48,8 +52,11 @@ def _measured(chosen: Candidate, suitable: Sequence[Candidate], measured: Mappin
     )
 
 
-def _rule(chosen: Candidate, suitable: Sequence[Candidate], measured: Mapping[Candidate, float]) -> str:
+def _rule(
+    chosen: Candidate, suitable: Sequence[Candidate], measured: Mapping[Candidate, float], unread: str | None
+) -> str:
     if len(suitable) == 1:
         return "nothing else here can run the model"
     known = [f"only {_label(one)} was measured with this model" for one in measured]
-    return f"{_RULE[chosen.rank]}, by rule, as {known[0] if known else 'nothing was measured with this model'}"
+    reason = known[0] if known else unread or "nothing was measured with this model"
+    return f"{_RULE[chosen.rank]}, by rule, as {reason}"

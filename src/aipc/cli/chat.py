@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 from aipc.chat import Message
@@ -118,6 +119,7 @@ class Conversation:
     def __init__(self, model: Model, display: Display, sampling: dict[str, Any], *, system: str | None) -> None:
         self._model = model
         self._display = display
+        self._note_once = cache(display.note)  # and not after every answer
         self._sampling = sampling
         self._first = [Message("system", system)] if system is not None else []
         self.messages = list(self._first)
@@ -163,6 +165,6 @@ class Conversation:
             # A stopped answer stays: the person saw it, and the next message may refer to it.
             if answer.text and answer.finish_reason != "error":
                 self.messages += [message, Message("assistant", answer.text)]
-        remember(self._model, answer)
+        remember(self._model, answer, note=self._note_once)
         note_statistics(answer, self._display, when_full="/clear forgets the conversation")
         self._display.note("")

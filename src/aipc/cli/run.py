@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
                 display.note(f"{model.name} has no chat template: PROMPT is continued as it is")
             answer = model.stream(_asked(model.chat, prompt, arguments), raw=arguments.raw, **sampling)
             show(answer, display, visible=not arguments.json)
-            remember(model, answer)
+            remember(model, answer, note=display.note)
             if arguments.json:
                 print(json.dumps({"model": model.name, **_as_json(answer)}))
             else:

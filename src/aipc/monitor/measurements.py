@@ -2,7 +2,8 @@
 
 `aipc run` and `aipc chat` add what their answers took; a benchmark may add what it measures by a better method, which
 then counts instead. The file is JSON, replaced as a whole and under a lock, so that a reader finds the old or the new
-one and two writers lose nothing. An entry that is damaged counts as none, and so does a file that is.
+one and two writers lose nothing. An entry that is damaged counts as none, and so does a file that is; one that a newer
+aipc wrote is neither read nor replaced.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from aipc.errors import StoreError
 from aipc.monitor.statistics import percentile
+from aipc.progress import Note, unsaid
 from aipc.store.atomic import locked, rename
 
 FILE = "measurements.json"
@@ -71,13 +73,19 @@ def place_of(engine: str, device: str) -> tuple[str, str]:
 
 
 def read(file: Path) -> list[Measurement]:
-    """All whole entries, the oldest first; none where there is no file or it cannot be read."""
+    """All whole entries, the oldest first; none where there is no file or it cannot be read.
+
+    Raises `StoreError` when a newer aipc wrote it.
+    """
     try:
         with file.open("rb") as opened:
             document = json.loads(opened.read(_LARGEST_BYTES + 1).decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return []
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    version = document.get("format") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise StoreError(f"{file} was written by a newer aipc", try_next="pip install --upgrade aipc")
+    if version != FORMAT:
         return []
     entries = document.get("measurements")
     found = [_measurement(entry) for entry in entries] if isinstance(entries, list) else []
@@ -106,15 +114,19 @@ def _measurement(entry: object) -> Measurement | None:
     return Measurement(**values) if is_speed and values["source"] in get_args(Source) else None
 
 
-def record(file: Path, measurement: Measurement) -> None:
+def record(file: Path, measurement: Measurement, *, note: Note = unsaid) -> None:
     """Add a measurement, with the time of now.
 
     Where the file cannot be written, or another process keeps it for seconds, this one is lost: an answer does not
-    fail for it, and the next one is measured again.
+    fail for it, and the next one is measured again. Where a newer aipc wrote it, that is noted.
     """
     with suppress(StoreError, OSError), locked(file, wait_s=_WAIT_S):
-        entries = [*read(file), Measurement(**{**asdict(measurement), "time": _now()})]
-        _write(file, _newest(entries))
+        try:
+            entries = read(file)
+        except StoreError as error:
+            note(f"the measurement is not kept: {error}")
+            return
+        _write(file, _newest([*entries, Measurement(**{**asdict(measurement), "time": _now()})]))
 
 
 def _newest(entries: Sequence[Measurement]) -> list[Measurement]:
