@@ -13,10 +13,10 @@ from types import TracebackType
 
 from aipc.answer import Answer
 from aipc.chat import Chat
+from aipc.devices.device import kind_of
 from aipc.devices.known import NotAvailable
 from aipc.engines import Capabilities, LoadOptions, Sampling, Session
 from aipc.engines.choice import engine_of
-from aipc.engines.device_names import kind_of
 from aipc.engines.openvino_rehearsal import with_rehearsal
 from aipc.errors import ContextLengthError, TemplateError, UsageError
 from aipc.placing import Placed, check_required, placed, wanted_place

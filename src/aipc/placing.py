@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from aipc.devices.device import kind_of
 from aipc.engines import Session
 from aipc.engines.choice import USUAL_DEVICE, chosen_engine, engine_of, target_for, usual_device
-from aipc.engines.device_names import AUTO, checked_device, checked_required, fulfils, kind_of
+from aipc.engines.device_names import AUTO, checked_device, checked_required, fulfils
 from aipc.engines.openvino_rehearsal import parts_elsewhere, stand_in
 from aipc.errors import DeviceError, UsageError
 from aipc.progress import Progress

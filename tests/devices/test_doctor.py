@@ -549,14 +549,31 @@ def test_every_recorded_pc_says_where_it_is_from(name: str) -> None:
     assert (MACHINES / name / "README.md").read_text().startswith(("Recorded on ", "Written from documentation, not"))
 
 
-def test_asking_for_a_device_means_its_kind_or_one_of_them() -> None:
-    report = examine(RecordedMachine("meteor-lake-windows"))
-    assert [found.id for found in report.asked("gpu")] == ["GPU.0", "GPU.1"]
-    assert [found.id for found in report.asked("GPU.1")] == ["GPU.1"]
-    assert report.asked("gpu.7") == ()
-    for word in ("tpu", "gpu.", "gpu.x", "gpu.²", ""):
-        with pytest.raises(UsageError):
-            report.asked(word)
+@pytest.mark.parametrize(
+    ("name", "device", "ids"),
+    [
+        ("meteor-lake-windows", "gpu", ["GPU.0", "GPU.1"]),
+        ("meteor-lake-windows", "gpu.0", ["GPU.0"]),
+        ("meteor-lake-windows", "GPU.1", ["GPU.1"]),
+        ("meteor-lake-windows", "gpu.7", []),
+        ("meteor-lake-windows", f"gpu.{'9' * 5000}", []),
+        ("meteor-lake-linux", "gpu.0", ["GPU"]),
+    ],
+)
+def test_asking_for_a_device_means_its_kind_or_one_of_them(name: str, device: str, ids: list[str]) -> None:
+    assert [found.id for found in examine(RecordedMachine(name)).of(device).devices] == ids
+
+
+def test_of_an_absent_device_only_its_own_absence_is_told() -> None:
+    report = examine(RecordedMachine("xeon-vm-linux"))
+    assert report.absent.keys() == {"GPU", "NPU"}
+    assert [report.of(device).absent.keys() for device in ("npu", "gpu.1", "cpu")] == [{"NPU"}, {"GPU"}, set()]
+
+
+@pytest.mark.parametrize("word", ["tpu", "gpu.", "gpu.x", "gpu.²", ""])
+def test_a_word_that_is_no_device_is_refused(word: str) -> None:
+    with pytest.raises(UsageError):
+        examine(RecordedMachine("meteor-lake-windows")).of(word)
 
 
 def test_this_pc_is_examined_within_seconds() -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from aipc.automatic.rule import CARD, Candidate, obstacle_of
 from aipc.check import check
-from aipc.devices.device import Device
+from aipc.devices.device import Device, kind_of
 from aipc.devices.doctor import Report
 from aipc.engines import onnx, openvino
-from aipc.engines.device_names import kind_of
 from aipc.errors import DeviceError, MissingPackageError
 from aipc.store.manifest import source_of
 

@@ -34,13 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
 def examined(device: str | None, *, as_json: bool, machine: Machine | None = None) -> int:
     """Print what the doctor finds, and return the exit code. `machine` stands in for this PC."""
     from aipc.cli.device_report import as_line, as_text
-    from aipc.devices.doctor import Report, examine, kind_of
+    from aipc.devices.doctor import examine, refuse_other_words
 
     if device is not None:
-        kind_of(device)  # a word that is no device's is told before anything is looked at
+        refuse_other_words(device)  # before anything is looked at
     report = examine(machine)
     if device is not None:
-        asked = report.asked(device)
-        report = Report(asked, {kind: why for kind, why in report.absent.items() if kind == kind_of(device)})
+        report = report.of(device)
     print(as_line(report) if as_json else as_text(report, asked_for=device))
     return 0 if device is None or any(found.can_run for found in report.devices) else 1

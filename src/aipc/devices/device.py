@@ -1,4 +1,4 @@
-"""One processor of a PC, as the doctor describes it."""
+"""One processor of a PC, as the doctor describes it, and what its name says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from aipc.devices.processor import Processor
 from aipc.devices.verdict import Obstacle, Verdict
 
 NOT_SAID = NotAvailable("the system does not say")
+
+
+def kind_of(device: str) -> str:
+    """Such as "gpu" of "GPU.1"."""
+    return device.partition(".")[0].lower()
+
+
+def is_numbered(device: str) -> bool:
+    """Whether what follows the kind is a number, or nothing does."""
+    _, dot, number = device.partition(".")
+    return not dot or (number.isascii() and number.isdigit())
 
 
 @dataclass(frozen=True)

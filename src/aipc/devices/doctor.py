@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aipc.devices.absent import why_absent
-from aipc.devices.device import Device, DeviceMemory
+from aipc.devices.device import Device, DeviceMemory, is_numbered, kind_of
 from aipc.devices.engines import verdicts_of
 from aipc.devices.found import Found
 from aipc.devices.known import NotAvailable
@@ -28,22 +28,22 @@ class Report:
     devices: tuple[Device, ...]
     absent: Mapping[str, Obstacle]
 
-    def asked(self, device: str) -> tuple[Device, ...]:
-        """The devices that `device` means: "npu", "gpu" (all of them), "gpu.1", "cpu". Empty when there is none.
+    def of(self, device: str) -> Report:
+        """What it says of `device`: "npu", "gpu" (all of them), "gpu.1", "cpu".
 
         Raises `UsageError` for a word that is no device's.
         """
-        same = [found for found in self.devices if found.kind == kind_of(device)]
-        _, dot, index = device.partition(".")
-        return tuple(same[int(index) : int(index) + 1] if dot else same)
+        refuse_other_words(device)
+        kind, numbered = kind_of(device).upper(), device.upper().removesuffix(".0")
+        same = [found for found in self.devices if found.kind == kind]
+        shown = [found for found in same if found.id.removesuffix(".0") == numbered] if "." in device else same
+        return Report(tuple(shown), {one: why for one, why in self.absent.items() if one == kind})
 
 
-def kind_of(device: str) -> str:
-    """GPU of "gpu.1". Raises `UsageError` for a word that is no device's."""
-    kind, dot, index = device.upper().partition(".")
-    if kind not in KINDS or (dot and not (index.isascii() and index.isdigit() and len(index) <= 4)):
+def refuse_other_words(device: str) -> None:
+    """Raise `UsageError` for a word that is no device's."""
+    if kind_of(device).upper() not in KINDS or not is_numbered(device):
         raise UsageError("the device", expected="cpu, gpu, gpu.1 or npu", found=repr(device))
-    return kind
 
 
 def examine(machine: Machine | None = None) -> Report:

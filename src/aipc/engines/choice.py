@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from aipc.engines.device_names import AUTO, ONNX_ALONE, checked_device, kind_of
+from aipc.devices.device import kind_of
+from aipc.engines.device_names import AUTO, ONNX_ALONE, checked_device
 from aipc.engines.onnx_device import found_device, onnx_kind_of
 from aipc.errors import EngineError, UsageError
 from aipc.onnx_import import import_genai

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from aipc.devices.device import is_numbered, kind_of
 from aipc.errors import UsageError
 from aipc.targets import ONNX_DEVICES
 
@@ -13,11 +14,6 @@ KINDS = ("cpu", "gpu", "npu", *ONNX_ALONE)
 # OpenVINO's devices that are made of others, and take the CPU where another fails or is slow to start.
 _COMPOSED = ("auto", "hetero", "multi", "batch")
 _EXPECTED = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}; gpu.1 is the second of a kind"
-
-
-def kind_of(device: str) -> str:
-    """Such as "gpu" of "GPU.1"."""
-    return device.partition(".")[0].lower()
 
 
 def checked_device(device: str) -> str:
@@ -37,7 +33,7 @@ def _named_device(device: str, flag: str, expected: str) -> str:
             found="a name that OpenVINO divides among devices, without a word when it takes the CPU",
             try_next=f"--device {AUTO}, which says what it took and why",
         )
-    if colon or kind_of(device) not in KINDS or not (_is_numbered(device) or kind_of(device) in ONNX_ALONE):
+    if colon or kind_of(device) not in KINDS or not (is_numbered(device) or kind_of(device) in ONNX_ALONE):
         near = get_close_matches(kind.partition(".")[0], KINDS, n=1, cutoff=0.7)
         index = f".{rest}" if rest.isdigit() else ""
         raise UsageError(
@@ -49,17 +45,11 @@ def _named_device(device: str, flag: str, expected: str) -> str:
     return device
 
 
-def _is_numbered(device: str) -> bool:
-    """Whether what follows the kind is a number, or nothing does."""
-    _, dot, number = device.partition(".")
-    return not dot or (number.isascii() and number.isdigit())
-
-
 def checked_required(required: str, device: str | None) -> str:
     """`required` as it was typed. Raises `UsageError` for one that is no device's, or that `device` contradicts."""
     flag = "--require-device"
     is_auto = required.lower() == AUTO
-    if is_auto or not _is_numbered(_named_device(required, flag, _EXPECTED)):
+    if is_auto or not is_numbered(_named_device(required, flag, _EXPECTED)):
         raise UsageError(
             f"{flag} {required}",
             expected=f"one device or a kind of them: {_EXPECTED}",

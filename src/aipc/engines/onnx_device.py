@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aipc.devices.cuda import cuda_devices
+from aipc.devices.device import kind_of
 from aipc.devices.directx import directx_adapters
 from aipc.devices.known import NotAvailable
 from aipc.devices.processor import find_processor
-from aipc.engines.device_names import kind_of
 from aipc.errors import DeviceError
 from aipc.graph.onnx.genai_names import PROVIDER_OF_DEVICE
 from aipc.onnx_import import FOR_THE_CPU, INSTALL, refuse_elsewhere

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aipc.devices.doctor import Report, examine, kind_of
+from aipc.devices.doctor import Report, examine
 from aipc.devices.machine import Machine
 from aipc.devices.verdict import Obstacle
 from aipc.engines.openvino_rehearsal import INSTEAD
@@ -32,14 +32,14 @@ def absent_device(
 def _obstacle(report: Report, device: str) -> Obstacle | None:
     """The first that is in OpenVINO's way; None for a word or a number that the doctor does not know."""
     try:
-        found = report.asked(device)
+        asked = report.of(device)
     except UsageError:
         return None
     obstacles = [
         obstacle
-        for one in found
+        for one in asked.devices
         for verdict in one.verdicts
         if verdict.engine == "openvino"
         for obstacle in verdict.obstacles
     ]
-    return obstacles[0] if obstacles else report.absent.get(kind_of(device))
+    return next(iter([*obstacles, *asked.absent.values()]), None)
