@@ -31,6 +31,7 @@ _HOMES = {
     "load": "aipc.model",
 }
 
+__version__ = "0.1.0"
 __all__ = ["AipcError", "Answer", "Conversion", "Model", "convert", "load"]
 
 

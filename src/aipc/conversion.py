@@ -23,7 +23,6 @@ from aipc.store import (
     Manifest,
     Origin,
     Source,
-    download,
     origin_of,
     resolve,
     usual_weights,
@@ -101,6 +100,8 @@ def convert(
 def local_checkpoint(source: Source, progress: Progress) -> tuple[Path, Origin]:
     """The checkpoint's directory, downloaded if it lies on the hub, and what a manifest records of it."""
     if source.kind == "hub":
+        from aipc.store.hub import download
+
         directory, commit = download(source.name, source.revision, at_stage(progress, "download"))
         return directory, origin_of(replace(source, revision=commit), directory)
     if source.kind in ("checkpoint", "embedded") and source.path is not None:

@@ -9,7 +9,7 @@ import pytest
 from local_hub import LocalHub, commit_of
 
 from aipc.errors import AipcError, ConfigError, DiskSpaceError, DownloadError, WeightError
-from aipc.store import download
+from aipc.store.hub import download
 from aipc.store.hub_transfer import RESUMABLE_OVER_BYTES
 
 HUB_ID = "tiny-org/Tiny-Phi-3"
@@ -284,7 +284,7 @@ def test_a_commit_that_is_in_the_cache_needs_no_request(hub, tmp_path):
 
 def test_the_hubs_environment_variables_are_respected_and_telemetry_is_off(hub, tmp_path):
     script = (
-        "import sys; from aipc.errors import AipcError; from aipc.store import download\n"
+        "import sys; from aipc.errors import AipcError; from aipc.store.hub import download\n"
         f"try: print(download({HUB_ID!r}))\n"
         "except AipcError as error: print(error); sys.exit(7)\n"
         "from huggingface_hub import constants; assert constants.HF_HUB_DISABLE_TELEMETRY"

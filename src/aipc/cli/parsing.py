@@ -9,7 +9,6 @@ from aipc.engines import Sampling
 from aipc.engines.openvino_rehearsal import with_rehearsal
 from aipc.engines.request import check_sampling
 from aipc.errors import UsageError
-from aipc.prompt import checked_stops
 from aipc.quant.recipe import WEIGHT_FORMATS, Recipe
 from aipc.store import usual_weights
 from aipc.targets import FORMATS
@@ -122,6 +121,8 @@ def sampling_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
     Raises `UsageError` for one that no model takes; asked before a load, it saves the time of one.
     """
+    from aipc.prompt import checked_stops
+
     checked_stops(arguments.stop)
     check_sampling(
         Sampling(

@@ -6,7 +6,6 @@ The only package that turns a model's name into a path and a remote name into an
 from aipc.store.atomic import Writing, writing
 from aipc.store.checked_file import CheckedFile
 from aipc.store.hashing import FileHasher, FileRecord, Progress, hash_file
-from aipc.store.hub import download
 from aipc.store.integrity import Verification, verify
 from aipc.store.library import StoredModel, find_stored, models, name_for, remove
 from aipc.store.manifest import MANIFEST, Manifest, Origin, read_manifest
@@ -26,7 +25,6 @@ __all__ = [
     "StoredModel",
     "Verification",
     "Writing",
-    "download",
     "find_stored",
     "hash_file",
     "is_guide",

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aipc import __version__
 from aipc.errors import IntegrityError, StoreError
 from aipc.quoting import quoted
 from aipc.store.hashing import SAMPLE_OVER_BYTES, FileRecord
@@ -43,12 +44,6 @@ class Origin:
     fingerprint: str | None = None
 
 
-def _installed_version() -> str:
-    from importlib import metadata  # takes 10 ms
-
-    return metadata.version("aipc")
-
-
 @dataclass(frozen=True)
 class Manifest:
     """All that is recorded of a converted model. `recipe` is any JSON object.
@@ -62,7 +57,7 @@ class Manifest:
     context_tokens: int
     weight_bytes_per_token: int
     files: Mapping[str, FileRecord] = field(default_factory=dict)
-    aipc_version: str = field(default_factory=_installed_version)
+    aipc_version: str = __version__
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     @property

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
+from aipc import __version__
 from aipc.checkpoint import Checkpoint
 from aipc.errors import MissingPackageError, RecipeError
 from aipc.graph.inventory import Role, WeightUse
@@ -103,7 +103,7 @@ class OnnxTarget:
 
         graph = OnnxGraph(plan.schemes, self.provider, plan.architecture.context_tokens)
         plan.architecture.describe(graph)
-        model = graph.finish(version=metadata.version("aipc"), notes={"recipe": self.label(plan.recipe)})
+        model = graph.finish(version=__version__, notes={"recipe": self.label(plan.recipe)})
         config = genai_config(plan.architecture, checkpoint, self.provider)
 
         def write_graph(directory: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import shutil
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
+from aipc import __version__
 from aipc.checkpoint import Checkpoint
 from aipc.errors import RecipeError, StoreError
 from aipc.graph.inventory import WeightUse
@@ -54,7 +54,7 @@ class OpenVinoTarget:
     def draw(self, plan: Plan, checkpoint: Checkpoint) -> Drawing:
         graph = OpenVinoGraph(plan.schemes)
         plan.architecture.describe(graph)
-        ir = graph.finish(name="aipc", notes={"version": metadata.version("aipc"), "recipe": plan.recipe.label})
+        ir = graph.finish(name="aipc", notes={"version": __version__, "recipe": plan.recipe.label})
         tokenizer_bytes = _TOKENIZER_IR_FACTOR * plan.tokenizer_bytes
 
         def write_graph(directory: Path) -> None:
