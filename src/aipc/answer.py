@@ -55,7 +55,7 @@ class Answer:
 
     @property
     def context_tokens(self) -> int:
-        """How many the model's context holds, of prompt and answer together."""
+        """How many prompt and answer may have together: the model's, or what it was compiled for."""
         return self._model.capabilities.context_tokens
 
     @property

@@ -29,6 +29,7 @@ from aipc.store import usual_weights
 from aipc.tokenizer.streaming import StopStrings
 
 USUAL_MAX_TOKENS = 1024
+_MOST_BEGINNINGS = 10_000  # of prompts: by then an engine's cache has long lost the first ones
 KV_CACHE_BYTES_PER_ELEMENT = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}  # by the property KV_CACHE_PRECISION
 
 
@@ -165,7 +166,7 @@ class Model:
         self.device_choice = device_choice
         self._former: weakref.ref[Answer] | None = None  # weak: one that is given up frees the engine at once
         self._exchange = Lock()
-        self._beginnings: set[tuple[int, ...]] = set()  # of the prompts so far, at most a block of the engine's cache
+        self._beginnings: dict[tuple[int, ...], None] = {}  # of prompts so far, at most a block of the engine's cache
 
     @property
     def name(self) -> str:
@@ -222,8 +223,10 @@ class Model:
         if block_tokens is None:
             return False
         beginnings = [tuple(prompt_ids[:length]) for length in range(1, min(block_tokens, len(prompt_ids)) + 1)]
-        may_reuse = not self._beginnings.isdisjoint(beginnings)
-        self._beginnings.add(beginnings[-1])
+        may_reuse = any(beginning in self._beginnings for beginning in beginnings)
+        self._beginnings[beginnings[-1]] = None
+        if len(self._beginnings) > _MOST_BEGINNINGS:
+            del self._beginnings[next(iter(self._beginnings))]
         return may_reuse
 
     def _close_former(self, answer: Answer) -> None:

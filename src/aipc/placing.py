@@ -130,7 +130,7 @@ def _auto_takes(device: str, required: str, *, why: str) -> DeviceError:
         f"--device auto takes {device}",
         expected=f"--require-device {required}",
         found=why,
-        try_next=f"--device {required}",
+        try_next=_doctor(required),
     )
 
 
@@ -142,5 +142,9 @@ def check_required(session: Session, required: str | None) -> None:
         "another device would run",
         expected=f"--require-device {required}",
         found=f"{session.device} ({session.device_name})",
-        try_next=f"aipc devices {required.lower()}" if kind_of(required) in ("cpu", "gpu", "npu") else "aipc devices",
+        try_next=_doctor(required),
     )
+
+
+def _doctor(device: str) -> str:
+    return f"aipc devices {device.lower()}" if kind_of(device) in ("cpu", "gpu", "npu") else "aipc devices"

@@ -41,8 +41,8 @@ def prepare_static(ready: ReadyModel, chat: Chat, need: Need | None, properties:
     `UsageError` for a `max_tokens` that is none and for lengths beyond the model's context, and what making the prompt
     raises.
     """
-    _check_eligible(ready)
-    _refuse_beyond_context(ready, properties)
+    check_eligible(ready)
+    refuse_beyond_context(ready.context_tokens, properties)
     usable_tokens = _usable_tokens(ready, properties)
     if need is None:
         return {**_conversation(ready, usable_tokens), **properties}
@@ -65,7 +65,8 @@ def prepare_static(ready: ReadyModel, chat: Chat, need: Need | None, properties:
     return chosen
 
 
-def _check_eligible(ready: ReadyModel) -> None:
+def check_eligible(ready: ReadyModel) -> None:
+    """Raises `DeviceError` for a model that the NPU does not take, or answers from by noise."""
     report = check(ready.path, "npu")
     if report.passes:
         return
@@ -81,16 +82,19 @@ def _check_eligible(ready: ReadyModel) -> None:
     )
 
 
-def _refuse_beyond_context(ready: ReadyModel, properties: Mapping[str, str]) -> None:
-    """Longer ones would take memory, gigabytes of it, for tokens that the model cannot have."""
+def refuse_beyond_context(context_tokens: int, properties: Mapping[str, str]) -> None:
+    """Raises `UsageError` for lengths that would take memory, gigabytes of it, for tokens that the model cannot have.
+
+    Without one given, openvino-genai's own is taken whatever the model's context.
+    """
     static_lengths(properties)  # raises for what is no number
     for name in (PROMPT, RESPONSE):
-        if int(properties.get(name, "0")) > ready.context_tokens:
+        if int(properties.get(name, "0")) > context_tokens:
             raise UsageError(
                 f"property {name}",
-                expected=f"at most {ready.context_tokens} tokens, the model's context",
+                expected=f"at most {context_tokens} tokens, the model's context",
                 found=properties[name],
-                try_next=f"--ov-config {name}={ready.context_tokens}",
+                try_next=f"{name}={context_tokens}",
             )
 
 

@@ -18,6 +18,7 @@ import aipc as package
 from aipc.devices.doctor import examine
 from aipc.errors import ContextLengthError, DeviceError, UsageError
 from aipc.store import models, models_directory, store_root
+from aipc.store.atomic import locked
 
 REHEARSE = ("--device", "npu", "--rehearse")
 LABEL = "NPU rehearsal on the CPU"
@@ -57,6 +58,13 @@ def test_run_says_the_lengths_and_is_labelled_everywhere(aipc: Aipc, guide_dir: 
     assert (facts["device"], facts["rehearsal"]) == (LABEL, True)
     cpu = json.loads(aipc("run", "-m", guide_dir, "--json", "--max-tokens", 20, "Who are you?").out)
     assert (cpu["statistics"]["rehearsal"], cpu["text"] + "\n") == (False, first.out)
+
+
+def test_an_answer_that_fills_what_was_compiled_says_what_compiles_for_more(aipc: Aipc, guide_dir: Path) -> None:
+    begins = ("run", "-m", guide_dir, *REHEARSE, "--raw", "Once upon a time", "--temperature", 3, "--seed", 1)
+    assert "the context of 768 tokens is full: a larger --max-tokens makes it longer)" in aipc(*begins).err
+    lengths = ("--ov-config", "MIN_RESPONSE_LEN=64")
+    assert "of 320 tokens is full: a larger --ov-config MIN_RESPONSE_LEN makes it" in aipc(*begins, *lengths).err
 
 
 def test_chat_goes_on_until_the_context_is_full_and_after_it_is_cleared(aipc: Aipc, guide_dir: Path) -> None:
@@ -165,15 +173,18 @@ def test_what_was_compiled_of_a_stored_model_is_told_with_it(aipc: Aipc) -> None
 def test_what_was_compiled_of_a_model_elsewhere_is_listed_and_can_be_removed(
     aipc: Aipc, guide_dir: Path, tmp_path: Path
 ) -> None:
-    elsewhere = shutil.copytree(guide_dir, tmp_path / "elsewhere")
+    elsewhere = shutil.copytree(guide_dir, tmp_path / "else\u200bwhere")  # with a letter that a terminal hides
     assert aipc("models", "rm", elsewhere).code == 2
     assert aipc("run", *REHEARSE, "--ov-config", KEEPS, "-q", "-m", elsewhere, "Hello").code == 0
     (compiled,) = json.loads(aipc("models", "--json").out)["compiled_elsewhere"]
     assert compiled["path"] == str(elsewhere)
-    assert aipc("models").out.startswith(f"{elsewhere}  ")
+    assert "else\\u200bwhere" in aipc("models").out
+    with locked(the_blob().parent):
+        busy = aipc("models", "rm", elsewhere)
+    assert (busy.code, "is in use" in busy.err) == (1, True)
     removed = aipc("models", "rm", elsewhere)
     megabytes = f"{compiled['compiled_bytes'] / 1e6:,.1f} MB"
-    assert removed.out == f"removed what was compiled of {elsewhere}, which stays, {megabytes}\n"
+    assert removed.out == f"removed what was compiled of {elsewhere}, {megabytes}\n"
     assert (aipc("models").out, aipc("models", "verify", elsewhere).code) == ("", 0)
 
 

@@ -58,6 +58,8 @@ def test_an_npus_own_engine_is_named_where_onnx_has_none() -> None:
     reason, fix = said(verdict(RecordedMachine("meteor-lake-linux"), "NPU", "onnx"))
     assert "no provider for Intel's NPU" in reason
     assert fix == "--engine openvino --device npu"
+    _, fix = said(verdict(RecordedMachine("lunar-lake-linux-no-group"), "NPU", "onnx"))
+    assert fix == "the same as for openvino"  # which cannot run there either, yet
 
 
 def test_a_user_outside_of_the_group_is_told_which_and_how_to_join() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from onnx_models import FakeGenai
 
+from aipc.devices.known import NotAvailable
 from aipc.engines import choice, fake, onnx, onnx_device, openvino
 from aipc.engines.choice import chosen_engine, engine_of, target_for
 from aipc.errors import DeviceError, EngineError, UsageError
@@ -35,6 +36,13 @@ def _other_pc(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_device_that_one_engine_has_chooses_it(engine: str | None, device: str, expected: str | None) -> None:
     assert chosen_engine(engine, device=device, properties={}) == expected
+
+
+def test_without_an_nvidia_gpu_no_package_for_it_is_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(onnx_device.ADAPTERS, "cuda", lambda: NotAvailable("no driver"))
+    monkeypatch.setattr(choice, "import_genai", lambda *_: pytest.fail("imported"))
+    with pytest.raises(DeviceError, match="no NVIDIA GPU is there: found no driver\ntry: --device cpu"):
+        chosen_engine(None, device="cuda", properties={})
 
 
 def test_contradictions_are_wrong_usage_before_any_work() -> None:

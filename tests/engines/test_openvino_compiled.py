@@ -73,6 +73,9 @@ def test_a_blob_that_would_compute_otherwise_is_not_kept_and_the_reason_said(tin
     assert not (store_root() / "blobs").exists()
 
 
+CHANGED = ("INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE")  # by EXECUTION_MODE_HINT
+
+
 @dataclass
 class CoreWithPrecision:
     """OpenVINO's `Core` on a PC whose CPU's own precision is `default`; more accuracy is none below the model's."""
@@ -86,9 +89,12 @@ class CoreWithPrecision:
 
     def get_property(self, device: str, name: str) -> Any:
         if name == "SUPPORTED_PROPERTIES":
-            return {"INFERENCE_PRECISION_HINT": "RW", "EXECUTION_MODE_HINT": "RW", "FULL_DEVICE_NAME": "RO"}
+            return {**dict.fromkeys(CHANGED, "RW"), "EXECUTION_MODE_HINT": "RW", "FULL_DEVICE_NAME": "RO"}
+        is_accurate = self.told.get("EXECUTION_MODE_HINT") == "ACCURACY"
+        if name == "DYNAMIC_QUANTIZATION_GROUP_SIZE":
+            return self.told.get(name, "0" if is_accurate else "32")
         assert name == "INFERENCE_PRECISION_HINT"
-        return import_openvino().Type.dynamic if self.told.get("EXECUTION_MODE_HINT") == "ACCURACY" else self.default
+        return import_openvino().Type.dynamic if is_accurate else self.default
 
 
 @pytest.mark.parametrize(("default", "is_lost"), [("bf16", True), ("f16", True), ("f32", False), ("dynamic", False)])
@@ -100,6 +106,9 @@ def test_full_precision_is_lost_only_where_the_cpu_has_another_of_its_own(defaul
     assert lost == (words if is_lost else None)
     assert lost_in_blob(CoreWithPrecision(own), CoreWithPrecision(own), {**REHEARSAL, **KEPT}) is None
     assert lost_in_blob(CoreWithPrecision(own), CoreWithPrecision(own), SHAPE) is None  # the NPU's own affair
+    by_hand = {"NPUW_DEVICES": "CPU", "EXECUTION_MODE_HINT": "ACCURACY"}  # and not the rehearsal's group size
+    lost = lost_in_blob(CoreWithPrecision(own), CoreWithPrecision(own), by_hand)
+    assert lost == "loaded again, it would run on the CPU with DYNAMIC_QUANTIZATION_GROUP_SIZE 32, not 0"
 
 
 def test_a_rehearsal_computes_the_same_however_often_it_is_loaded(tiny_model_dir: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,7 +259,13 @@ def test_an_unknown_property_names_the_near_ones(tiny_model_dir: Path) -> None:
     [
         ("cpu", {"NUM_STREAMS": "banana"}, "NUM_STREAMS=banana: found .*banana"),
         ("cpu", {"PERFORMANCE_HINT": "FAST"}, "found .*LATENCY/THROUGHPUT"),
-        ("npu", {**REHEARSAL, "PERFORMANCE_HINT": "FAST"}, "found Value 'FAST' is not a valid PERFORMANCE_HINT option"),
+        ("npu", {**REHEARSAL, "PERFORMANCE_HINT": "FAST"}, "found .*LATENCY/THROUGHPUT"),
+        (
+            "npu",
+            {**REHEARSAL, "EXECUTION_MODE_HINT": "performance"},
+            "EXECUTION_MODE_HINT=performance: found Wrong value",
+        ),
+        ("npu", {**REHEARSAL, "NPU_COMPILER_TYPE": "FAST"}, "NPU does not take the property NPU_COMPILER_TYPE=FAST"),
     ],
 )
 def test_a_value_that_the_plugin_refuses_is_told_before_anything_is_loaded(
@@ -343,6 +350,17 @@ def recomputed_logprobs(model_dir: Path, prompt: list[int], tokens: int) -> tupl
         sequence.append(int(logits.argmax()))
         logprobs.append(float(logits.max() - np.log(np.exp(logits).sum())))
     return sequence[len(prompt) :], logprobs
+
+
+def test_where_a_prefix_may_be_reused_is_known(longrope_dir: Path, tiny_model_dir: Path) -> None:
+    def reused(model_dir: Path, device: str, **options: Any) -> int | None:
+        with engine.load(model_dir, device, LoadOptions(context_tokens=128, **options)) as session:
+            return session.capabilities.reused_prefix_tokens
+
+    assert reused(tiny_model_dir, "cpu") == 16
+    assert reused(longrope_dir, "cpu", rope_switch_tokens=64) is None
+    lengths = {"MAX_PROMPT_LEN": "64", "MIN_RESPONSE_LEN": "64"}
+    assert reused(tiny_model_dir, "npu", properties={**REHEARSAL, **lengths}) is None
 
 
 @pytest.mark.parametrize("prompt_tokens", [50, 63, 64, 65])

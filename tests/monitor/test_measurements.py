@@ -113,6 +113,16 @@ def test_a_damaged_file_counts_as_none_and_is_replaced(file: Path, content: byte
     assert speeds(file) == {"cpu": 10.0}
 
 
+@pytest.mark.parametrize("content", ['{"format": 2.0}', '{"format": 1, "measurements": []}' + " " * (5 << 20)])
+def test_a_file_that_this_aipc_never_writes_stays(file: Path, content: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content, encoding="utf-8")
+    notes: list[str] = []
+    record(file, CPU, note=notes.append)
+    assert file.read_text(encoding="utf-8") == content
+    assert len(notes) == 1 and "not kept" in notes[0]
+
+
 def test_what_a_newer_aipc_wrote_is_not_read_and_stays(file: Path) -> None:
     file.parent.mkdir()
     newer = json.dumps({"format": 2, "measurements": [asdict(CPU)]})

@@ -20,6 +20,7 @@ from networks import EXACT, random_ids
 from tiny_checkpoint import SHAPES, write_checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, TextStreamer, pipeline
 
+import aipc
 import aipc.npu
 from aipc import guide
 from aipc.errors import ContextLengthError, DeviceError, UnsupportedModelError, UsageError
@@ -333,6 +334,22 @@ def test_the_npu_compiles_a_model_once_says_so_and_gives_the_same_tokens(
     assert f"Compiling {words}: 00:0" in said
 
 
+def test_what_the_npu_does_not_take_is_refused_before_it_is_compiled(
+    tiny_checkpoint_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asymmetric = aipc.convert(tiny_checkpoint_dir, tmp_path / "asym", weights="int4", group_size=64, symmetric=False)
+    with pytest.raises(DeviceError, match="asym cannot run on the NPU: npu/symmetric"):
+        NPUModelForCausalLM.from_pretrained(asymmetric.path, rehearse=True, properties=SHORT)
+    NPUModelForCausalLM.from_pretrained(asymmetric.path, device="cpu")
+    lengths = {"MAX_PROMPT_LEN": "16384"}
+    with pytest.raises(UsageError, match="at most 256 tokens, the model's context, found 16384"):
+        NPUModelForCausalLM.from_pretrained(tiny_checkpoint_dir, rehearse=True, properties=lengths)
+    phi = AutoModelForCausalLM.from_pretrained(tiny_checkpoint_dir)
+    with pytest.raises(UsageError, match="at most 256 tokens, the model's context, found 16384"):
+        aipc.npu.compile(phi, CompilerConfig(dtype=float16), rehearse=True, properties=lengths)
+    assert "ompiling" not in capsys.readouterr().err
+
+
 def test_the_time_that_a_compilation_takes_goes_on_and_can_be_hidden(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +395,8 @@ def test_what_the_npu_does_not_do_is_refused_before_it_starts(rehearsed: Any) ->
         generated(rehearsed, two)
     with pytest.raises(ContextLengthError, match="64 tokens at most, found 65"):
         generated(rehearsed, [random_ids(65)], tokens=1)
+    with pytest.raises(ContextLengthError, match=r"64 tokens at most, found 65\ntry: .*MAX_PROMPT_LEN': '65'"):
+        rehearsed.generate(torch.tensor([random_ids(65)]), max_new_tokens=100)
     with pytest.raises(ContextLengthError, match="128 tokens at most, found 129"):
         generated(rehearsed, [random_ids(60)], tokens=69)
     with pytest.raises(UsageError, match="logits_to_keep"):

@@ -14,7 +14,7 @@ from aipc.errors import DiskSpaceError, IntegrityError, StoreError
 from aipc.progress import unsaid
 from aipc.store import blobs as blobs_module
 from aipc.store import models_directory, remove, store_root
-from aipc.store.blobs import BLOB, BlobKey, drop_blob, find_blob, remove_blobs, why_stale, writing_blob
+from aipc.store.blobs import BLOB, BlobKey, blob_bytes, drop_blob, find_blob, remove_blobs, why_stale, writing_blob
 
 PARTS = {"model": "sha256 1", "plugin": "1.0", "driver": "7", "compiler": "3", "platform": "4000", "properties": "{}"}
 
@@ -151,6 +151,14 @@ def test_removing_a_model_removes_what_was_compiled_of_it(key: BlobKey) -> None:
     assert len(kept()) == 1
     assert remove_blobs(key.model_dir) > 0
     assert kept() == []
+
+
+def test_what_compiled_models_take_is_told_by_model(key: BlobKey, tmp_path: Path) -> None:
+    assert blob_bytes() == {}
+    write(key, b"four")
+    write(replace(key, shape="prompt 512 + answer 128 tokens"), b"seven..")
+    write(replace(key, model_dir=tmp_path / "other", parts={**PARTS, "model": "sha256 2"}), b"two")
+    assert blob_bytes() == {tmp_path / "model": 11, tmp_path / "other": 3}
 
 
 def test_a_second_writer_waits_and_says_so(key: BlobKey, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ def test_without_a_manifest_place_sizes_and_times_count(tmp_path: Path, files: d
         (tmp_path / name).mkdir()
         for file, content in files.items():
             (tmp_path / name / file).write_bytes(content)
+            os.utime(tmp_path / name / file, (4, 4))
     by_place = [model_identity(tmp_path / name) for name in ("one", "two", "one")]
     assert by_place[0] == by_place[2] != by_place[1]
     for file in files:

@@ -53,25 +53,27 @@ def run(arguments: argparse.Namespace) -> int:
     with Display(quiet=arguments.quiet) as display:
         place = placed(arguments.model, recipe, wanted, progress=display)
         note_choice(place, display)
+        _check_max_tokens(arguments.max_tokens, place.ready.context_tokens - 1)
         with load_placed(place, progress=display, note=display.note) as model:
             display.end()
             if not model.chat.has_template:
                 raise TemplateError(
                     f"{model.name} has no chat template", try_next=f"aipc run -m {quoted(place.ready.path)} TEXT"
                 )
-            _check_max_tokens(arguments.max_tokens, model.capabilities.context_tokens)
+            shortest = model.prompt_ids([Message("user", "Hi")])
+            _check_max_tokens(arguments.max_tokens, model.capabilities.context_tokens - len(shortest))
             display.note(f"{model.name} on {model.session.device} ({model.session.device_name})\n{HELP}\n")
             with _warming_up(model, display):
                 Conversation(model, display, sampling, system=arguments.system).talk(_line_reader())
     return 0
 
 
-def _check_max_tokens(max_tokens: int | None, context_tokens: int) -> None:
+def _check_max_tokens(max_tokens: int | None, most: int) -> None:
     """Before the first message, as each one would be refused."""
-    if max_tokens is not None and max_tokens >= context_tokens:
+    if max_tokens is not None and max_tokens > most:
         raise ContextLengthError(
             "--max-tokens leaves no room for a message",
-            expected=f"fewer than {context_tokens}, the context",
+            expected=f"at most {most}, and less for more than a word",
             found=max_tokens,
             try_next="a smaller --max-tokens, or none",
         )

@@ -8,7 +8,7 @@ examples:
   aipc models verify phi-3-mini-int4-g128-sym        read every byte and compare it with the manifest
   aipc models check ./phi3-int4 --device npu         will it run there? which weight is in the way?
   aipc models rm phi-3-mini-int4-g128-sym            remove one
-  aipc models rm ./phi3-int4                         remove what was compiled of it for the NPU, and leave it there
+  aipc models rm ./phi3-int4                         remove what was compiled of it for the NPU, and no more
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pathlib import Path
 
 from aipc.check import DEVICES, Finding, check
 from aipc.cli.display import Display
-from aipc.errors import IntegrityError, ModelNotFoundError, UsageError
+from aipc.devices.device import is_numbered, kind_of
+from aipc.errors import IntegrityError, ModelNotFoundError, StoreBusyError, UsageError
 from aipc.progress import at_stage
 from aipc.quoting import quoted
 from aipc.store import (
@@ -89,7 +90,7 @@ def _list(*, as_json: bool) -> None:
         return
     rows: list[tuple[str, int, str, str]]
     rows = [(model.name, model.size_bytes, model.state, _told_of(model, compiled)) for model in found]
-    rows += [(str(path), size_bytes, "compiled", "for the NPU, of a model elsewhere") for path, size_bytes in others]
+    rows += [(str(path), size_bytes, "compiled", "for the NPU, of a model outside") for path, size_bytes in others]
     names = max((len(name) for name, *_ in rows), default=0)
     for name, size_bytes, state, told in rows:
         print(f"{_printable(name):{names}}  {size_bytes / 1e6:>9,.1f} MB  {state:10}  {told}".rstrip())
@@ -156,8 +157,8 @@ def _check(name: str, device: str | None, *, as_json: bool) -> int:
             expected=f"one of {', '.join(DEVICES)}",
             try_next=f"aipc models check {quoted(name)} --device {DEVICES[0]}",
         )
-    kind = device.partition(".")[0].lower()
-    if kind not in DEVICES:
+    kind = kind_of(device)
+    if kind not in DEVICES or not is_numbered(device):
         raise UsageError(f"--device {device}", expected=f"one of {', '.join(DEVICES)}", found=repr(device))
     report = check(_directory_of(name), kind)
     if as_json:
@@ -218,7 +219,11 @@ def _freed_bytes(name: str) -> tuple[int, str]:
     try:
         return remove(name), name
     except (ModelNotFoundError, UsageError):
+        if Path(name).resolve() not in blob_bytes():
+            raise
         freed_bytes = remove_blobs(Path(name))
         if not freed_bytes:
-            raise
-        return freed_bytes, f"what was compiled of {name}, which stays"
+            raise StoreBusyError(
+                f"what was compiled of {name} is in use", try_next="again when the other program has ended"
+            ) from None
+        return freed_bytes, f"what was compiled of {name}"

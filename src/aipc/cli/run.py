@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 
 from aipc.answer import Answer
 from aipc.chat import Chat, Message
@@ -30,9 +31,10 @@ from aipc.cli.parsing import (
 )
 from aipc.cli.show import note_choice, note_statistics, show
 from aipc.cli.streams import piped_text
+from aipc.engines.openvino_lengths import RESPONSE
 from aipc.errors import EmptyPromptError, UsageError
 from aipc.measuring import remember
-from aipc.model import load_placed
+from aipc.model import Model, load_placed
 from aipc.placing import placed
 from aipc.prompt import Prompt, prompt_ids
 from aipc.static_device import Need
@@ -65,8 +67,16 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 print(json.dumps({"model": model.name, **_as_json(answer)}))
             else:
-                note_statistics(answer, display)
+                note_statistics(answer, display, when_full=_when_full(model, place.wanted.properties))
     return 0
+
+
+def _when_full(model: Model, properties: Mapping[str, str]) -> str | None:
+    """What makes the context longer that an answer has filled; None where it is all that the model has there."""
+    switch_tokens = model.ready.rope_switch_tokens or model.ready.context_tokens
+    if model.capabilities.context_tokens >= min(model.ready.context_tokens, switch_tokens):
+        return None
+    return f"a larger {f'--ov-config {RESPONSE}' if RESPONSE in properties else '--max-tokens'} makes it longer"
 
 
 def _prompt_ids(chat: Chat, prompt: str, arguments: argparse.Namespace) -> list[int]:

@@ -34,7 +34,7 @@ def why_absent(machine: Machine, kind: str, cpu: Found) -> Obstacle:
             "switch the NPU on in the BIOS setup, and update the BIOS",
         )
     if kind == "NPU":
-        return Obstacle(f"no NPU was found beside {cpu.name}", "--device cpu or --device gpu")
+        return Obstacle(f"no NPU was found beside {cpu.name}", "--device cpu")
     return Obstacle("no GPU of Intel, AMD, NVIDIA or Qualcomm was found", "--device cpu")
 
 

@@ -19,7 +19,9 @@ def verdicts_of(
     machine: Machine, found: Found, device: str, gpus: Sequence[Found], runtimes: Runtimes
 ) -> tuple[Verdict, Verdict]:
     """`device` is the processor's id: CPU, GPU.1, NPU. `gpus` are all of the PC's."""
-    return _openvino(machine, found, device, runtimes), _onnx(machine, found, gpus, runtimes)
+    openvino = _openvino(machine, found, device, runtimes)
+    instead = f"--engine openvino --device {found.kind.lower()}" if openvino.can_run else "the same as for openvino"
+    return openvino, _onnx(machine, found, gpus, runtimes, instead=instead)
 
 
 def _openvino(machine: Machine, found: Found, device: str, runtimes: Runtimes) -> Verdict:
@@ -53,17 +55,18 @@ def _foreign_to_openvino(machine: Machine, found: Found) -> Obstacle | None:
     return Obstacle(reason, fix, is_a_guess=False)
 
 
-def _onnx(machine: Machine, found: Found, gpus: Sequence[Found], runtimes: Runtimes) -> Verdict:
+def _onnx(machine: Machine, found: Found, gpus: Sequence[Found], runtimes: Runtimes, *, instead: str) -> Verdict:
+    """`instead` is what to do with a device of Intel's that only OpenVINO runs on."""
     if found.kind == "NPU":
         foreign = other_npus.unsupported("onnx", str(found.vendor), machine.system)
-        fix = "--engine openvino --device npu" if found.vendor == "Intel" else foreign.fix
+        fix = instead if found.vendor == "Intel" else foreign.fix
         return Verdict("onnx", None, (Obstacle(foreign.reason, fix, is_a_guess=False),), "")
     if found.kind == "CPU":
         return judged("onnx", "cpu", [*onnx_obstacles(machine, "cpu"), *found.obstacles], is_seen=None)
     kind = _provider(machine, found)
     if kind is None:
         reason = f"ONNX Runtime GenAI runs GPUs on Linux by CUDA alone, and this one is {found.vendor}'s"
-        fix = "--engine openvino --device gpu" if found.vendor == "Intel" else "--device cpu"
+        fix = instead if found.vendor == "Intel" else "--device cpu"
         return Verdict("onnx", None, (Obstacle(reason, fix, is_a_guess=False),), "")
     index, is_seen = _adapter(kind, found, gpus, runtimes)
     device = kind if index is None else f"{kind}.{index}"

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from aipc.devices.device import kind_of
 from aipc.engines.device_names import AUTO, ONNX_ALONE, checked_device
-from aipc.engines.onnx_device import found_device, onnx_kind_of
+from aipc.engines.onnx_device import found_device, onnx_kind_of, refuse_without_adapter
 from aipc.errors import EngineError, UsageError
 from aipc.onnx_import import import_genai
 from aipc.store.manifest import source_of
@@ -44,7 +44,9 @@ def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping
                 try_next="leave --engine out",
             )
         if device != AUTO:
-            found_device(import_genai(onnx_kind_of(device)), device)
+            kind = onnx_kind_of(device)
+            refuse_without_adapter(kind)
+            found_device(import_genai(kind), device)
     return engine
 
 

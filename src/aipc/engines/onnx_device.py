@@ -76,10 +76,9 @@ def found_device(genai: Any, device: str) -> OnnxDevice:
             raise DeviceError(f"device {device!r} is not there", expected="cpu, which is one device")
         name = find_processor().name
         return OnnxDevice("cpu", None, "CPU" if isinstance(name, NotAvailable) else name)
-    adapters = ADAPTERS[kind]()
-    if kind == "cuda" and isinstance(adapters, NotAvailable):  # no other package would help
-        raise DeviceError("no NVIDIA GPU is there", found=adapters.reason, try_next=FOR_THE_CPU)
+    refuse_without_adapter(kind)
     _check_provider(genai, kind)
+    adapters = ADAPTERS[kind]()
     if isinstance(adapters, NotAvailable):
         return _unlisted(kind, which, adapters)
     index = _index(device, which, adapters) if dot else 0
@@ -93,6 +92,12 @@ ADAPTERS: dict[str, Callable[[], Sequence[str] | NotAvailable]] = {
     "directml": directx_adapters,
     "cuda": cuda_devices,
 }
+
+
+def refuse_without_adapter(kind: str) -> None:
+    """Before a package is looked for that would not help. Raises `DeviceError` where CUDA's driver lists no GPU."""
+    if kind == "cuda" and isinstance(adapters := ADAPTERS[kind](), NotAvailable):
+        raise DeviceError("no NVIDIA GPU is there", found=adapters.reason, try_next=FOR_THE_CPU)
 
 
 def _check_provider(genai: Any, kind: str) -> None:

@@ -70,7 +70,7 @@ def load(model_dir: Path, device: str, options: LoadOptions) -> OpenVINOSession:
 
 def _advice(options: LoadOptions) -> str:
     advice = "aipc devices shows what runs here; for a damaged file convert the model again"
-    own = sorted(options.properties.keys() - REHEARSAL.keys() - {PROMPT, RESPONSE})
+    own = sorted(dict(options.properties.items() - REHEARSAL.items()).keys() - {PROMPT, RESPONSE})
     return f"the same without {', '.join(own)}; {advice}" if own else advice
 
 

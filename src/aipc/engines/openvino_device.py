@@ -9,7 +9,7 @@ from typing import Any
 from aipc.engines.openvino_lengths import static_lengths
 from aipc.engines.openvino_rehearsal import REHEARSAL, parts_elsewhere, stand_in
 from aipc.errors import UsageError
-from aipc.openvino_import import first_useful_line
+from aipc.openvino_import import first_useful_line, import_openvino
 
 # Properties of the runtime and of the pipelines, which no device lists as its own.
 # https://docs.openvino.ai/2026/openvino-workflow/running-inference.html
@@ -22,8 +22,8 @@ NPU_PIPELINE_PROPERTIES = frozenset(
 _CHECKED_ELSEWHERE = NPU_PIPELINE_PROPERTIES | {"CACHE_DIR"}
 _NPU_REFUSES = "Failed to parse"
 
-_PRECISION = "INFERENCE_PRECISION_HINT"
-_MODE = "EXECUTION_MODE_HINT"  # it chooses precisions, and nothing else
+_PRECISION, _GROUP_SIZE = "INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+_MODE = "EXECUTION_MODE_HINT"  # it sets those two, and the types of a KV cache, which a static pipeline has as inputs
 
 
 def found_device(core: Any, device: str, properties: Mapping[str, str]) -> str:
@@ -69,6 +69,7 @@ def checked_properties(core: Any, device: str, properties: Mapping[str, str]) ->
     known = _settable(core, device)
     if stand_in(device, properties) is not None:
         known |= REHEARSAL.keys()  # some of these go on to the stand-in
+        _check_stand_ins(core, properties)
     elif device == "NPU" and (elsewhere := parts_elsewhere(properties)) is not None:
         raise UsageError(
             f"{elsewhere} leaves open what runs",
@@ -88,13 +89,24 @@ def checked_properties(core: Any, device: str, properties: Mapping[str, str]) ->
 
 
 def stand_ins_own(core: Any, properties: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """For each device that runs the NPU's pipeline in the NPU's place, those of `properties` that it can be told."""
+    """For each device that runs the NPU's pipeline in the NPU's place, those of `properties` that it can be told.
+
+    A device that is not there has none; OpenVINO says so when it compiles.
+    """
     names = stand_in("NPU", properties)
     own = {}
     for device in names.split(", ") if names else ():
-        supported = core.get_property(device, "SUPPORTED_PROPERTIES")
-        own[device] = {name: value for name, value in properties.items() if supported.get(name) == "RW"}
+        settable = _own_settable(core, device)
+        own[device] = {name: value for name, value in properties.items() if name in settable}
     return own
+
+
+def _own_settable(core: Any, device: str) -> frozenset[str]:
+    try:
+        supported = core.get_property(device, "SUPPORTED_PROPERTIES")
+    except RuntimeError:
+        return frozenset()
+    return frozenset(name for name, access in supported.items() if access == "RW")
 
 
 def lost_in_blob(core: Any, told: Any, properties: Mapping[str, str]) -> str | None:
@@ -105,7 +117,8 @@ def lost_in_blob(core: Any, told: Any, properties: Mapping[str, str]) -> str | N
     """
     for device, own in stand_ins_own(core, properties).items():
         told.set_property(device, own)
-        for name in sorted((own.keys() | {_PRECISION}) - {_MODE}):
+        names = (own.keys() | {_PRECISION, _GROUP_SIZE}) - {_MODE}
+        for name in sorted(names & _own_settable(core, device)):
             without, wanted = _setting(core, device, name), _setting(told, device, name)
             if without != wanted:
                 return f"loaded again, it would run on the {device} with {name} {without}, not {wanted}"
@@ -139,6 +152,14 @@ def _check_value(core: Any, device: str, name: str, value: str) -> None:
             found=first_useful_line(error),
             try_next=f"another value, or leave {name} out",
         ) from error
+
+
+def _check_stand_ins(core: Any, properties: Mapping[str, str]) -> None:
+    apart = import_openvino().Core()  # so that `core` goes on with none of them
+    for device, own in stand_ins_own(core, properties).items():
+        apart.get_property(device, "FULL_DEVICE_NAME")  # loads the plugin, which alone knows its values
+        for name, value in own.items():
+            _check_value(apart, device, name, value)
 
 
 def _unknown_property(device: str, name: str, known: Iterable[str]) -> UsageError:

@@ -79,12 +79,14 @@ class KeptModel(Generic[Model]):
                 return None
             model = self.load_model(blob)
         except (IntegrityError, RuntimeError) as error:
-            reason = error if isinstance(error, IntegrityError) else first_useful_line(error)
-            self.note(f"compiled again: what was kept cannot be used ({reason})")
-            drop_blob(key)
-            return None
-        self.note(f"compiled before {self.words}")
-        return model
+            reason = str(error) if isinstance(error, IntegrityError) else first_useful_line(error)
+        else:
+            self.note(f"compiled before {self.words}")
+            return model
+        # Once the error is gone, which may hold what was read of the blob: Windows would not let that file go.
+        self.note(f"compiled again: what was kept cannot be used ({reason})")
+        drop_blob(key)
+        return None
 
     def _compiled_and_kept(self, key: BlobKey, writing: BlobWriting) -> Model:
         stale = why_stale(key)

@@ -35,13 +35,14 @@ def interruptible(compile_model: Callable[[], Any]) -> Any:
     A compiler cannot be stopped: after an interruption it works on for nobody, until it is done or the process ends.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="aipc-compile")
+    compiled = pool.submit(compile_model)
     try:
-        compiled = pool.submit(compile_model)
         while not wait([compiled], timeout=POLL_S).done:
             pass
         return compiled.result()
     finally:
         pool.shutdown(wait=False)
+        del compiled  # an error that it holds, and its traceback this frame, would live on, and what they refer to
 
 
 class PagedPipeline:

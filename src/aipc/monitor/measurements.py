@@ -75,15 +75,18 @@ def place_of(engine: str, device: str) -> tuple[str, str]:
 def read(file: Path) -> list[Measurement]:
     """All whole entries, the oldest first; none where there is no file or it cannot be read.
 
-    Raises `StoreError` when a newer aipc wrote it.
+    Raises `StoreError` when a newer aipc wrote it, or it is too large to be this one's.
     """
     try:
         with file.open("rb") as opened:
-            document = json.loads(opened.read(_LARGEST_BYTES + 1).decode("utf-8"))
+            content = opened.read(_LARGEST_BYTES + 1)
+        if len(content) > _LARGEST_BYTES:
+            raise StoreError(f"{file} is larger than this aipc writes it", try_next="pip install --upgrade aipc")
+        document = json.loads(content.decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return []
     version = document.get("format") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > FORMAT:
+    if isinstance(version, (int, float)) and version > FORMAT:
         raise StoreError(f"{file} was written by a newer aipc", try_next="pip install --upgrade aipc")
     if version != FORMAT:
         return []

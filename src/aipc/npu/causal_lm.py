@@ -24,6 +24,7 @@ from aipc.npu.checks import check_ids, check_static, check_static_total
 from aipc.npu.compiler import CompilerConfig
 from aipc.npu.directory import checked_arguments, prepared
 from aipc.npu.network import Ints, Network, find_place
+from aipc.static_device import check_eligible, refuse_beyond_context
 
 Self = TypeVar("Self", bound="NPUModelForCausalLM")
 # transformers 5 renamed the field; a model that fills another one computes every step from the first token on.
@@ -92,12 +93,16 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         `low_cpu_mem_usage` are there for programs that give them: attention is the same however it is spelled, the
         store replaces the export, no checkpoint's code runs, and PyTorch loads no weights. A `dtype` that is int4, int8
         or float16 of aipc.npu counts as the config's, as in the library before 1.4. Raises a leaf of `AipcError`:
-        `DeviceError` when the device is not there, before anything is downloaded.
+        `DeviceError` when the device is not there, before anything is downloaded, and for a converted model that the
+        NPU does not take.
         """
         checked = checked_arguments(config, dtype, transformers_class, properties)
         place = find_place(device, rehearse=rehearse, properties=properties or {})
         with Bars() as bars:
             ready = prepared(model_name_or_path, checked, revision=revision, progress=bars)
+            if place.lengths is not None:
+                check_eligible(ready)
+                refuse_beyond_context(ready.context_tokens, properties or {})
             config_of_model = AutoConfig.from_pretrained(ready.path, trust_remote_code=False)
             network = Network(ready.path, place, progress=bars, note=bars.note)
         model = named(cls, class_name(config_of_model))(
@@ -188,7 +193,12 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         if getattr(generation_config, "prefill_chunk_size", None) is not None:
             raise UsageError("prefill_chunk_size", expected="None: OpenVINO cuts a prompt itself where it must")
         if self.network.lengths is not None:  # before the first token, not in the middle of an answer
-            check_static_total(self.network.lengths, generation_config.max_length, self._rope_switch_tokens)
+            check_static_total(
+                self.network.lengths,
+                generation_config.max_length,
+                prompt_tokens=keywords.get("input_ids_length", 0),
+                rope_switch_tokens=self._rope_switch_tokens,
+            )
         return generation_config
 
     def prepare_inputs_for_generation(

@@ -52,20 +52,29 @@ def check_static(
             found=f"{new_tokens} tokens with logits_to_keep={kept}",
             try_next="logits_to_keep=1, or device='cpu' for all logits",
         )
-    if not past_tokens and new_tokens > lengths.prompt_tokens:
+    check_static_total(
+        lengths,
+        past_tokens + new_tokens,
+        prompt_tokens=0 if past_tokens else new_tokens,
+        rope_switch_tokens=rope_switch_tokens,
+    )
+
+
+def check_static_total(
+    lengths: StaticLengths, tokens: int, *, prompt_tokens: int, rope_switch_tokens: int | None = None
+) -> None:
+    """`tokens` are those of prompt and answer together.
+
+    Raises `ContextLengthError` when they are longer than an NPU's pipeline, or than the original context of a LongRoPE
+    model that cannot go beyond it there (see `StaticLengths.usable_tokens`); or the prompt alone is too long.
+    """
+    if prompt_tokens > lengths.prompt_tokens:
         raise ContextLengthError(
             "the prompt is longer than the NPU's pipeline was compiled for",
             expected=f"{lengths.prompt_tokens} tokens at most",
-            found=new_tokens,
-            try_next=_longer("MAX_PROMPT_LEN", new_tokens),
+            found=prompt_tokens,
+            try_next=_longer("MAX_PROMPT_LEN", prompt_tokens),
         )
-    check_static_total(lengths, past_tokens + new_tokens, rope_switch_tokens)
-
-
-def check_static_total(lengths: StaticLengths, tokens: int, rope_switch_tokens: int | None = None) -> None:
-    """Raises `ContextLengthError` when prompt and answer are together longer than an NPU's pipeline, or than the
-    original context of a LongRoPE model that cannot go beyond it there (see `StaticLengths.usable_tokens`).
-    """
     usable_tokens = lengths.usable_tokens(lengths.context_tokens, rope_switch_tokens)
     if usable_tokens < min(tokens, lengths.context_tokens):
         raise ContextLengthError(

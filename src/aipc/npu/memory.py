@@ -16,6 +16,7 @@ from aipc.models import known_model_types
 from aipc.npu.causal_lm import NPUModelForCausalLM, named
 from aipc.npu.compiler import CompilerConfig
 from aipc.npu.network import Network, find_place
+from aipc.static_device import refuse_beyond_context
 
 
 def compiled(
@@ -29,6 +30,8 @@ def compiled(
         _save(model, checkpoint)
         out.mkdir()
         architecture = write_network(checkpoint, out, config.precision.recipe)
+        if place.lengths is not None:
+            refuse_beyond_context(architecture.context_tokens, properties)
         return named(NPUModelForCausalLM, type(model).__name__)(
             Network(out, place, from_memory=True),
             copy.deepcopy(model.config),

@@ -74,12 +74,16 @@ class StaticModel:
     def _load(self, blob: Path) -> Any:
         self._tell_stand_ins()
         try:
-            mapped = np.memmap(blob, np.uint8, "c")  # a tensor wants to be writable; the file stays as it is
+            # Writable, as a tensor wants to be; the file stays as it is. Nothing but the tensor holds the map.
+            self._blob = import_openvino().Tensor(np.memmap(blob, np.uint8, "c"), shared_memory=True)
         except (OSError, ValueError) as error:  # gone meanwhile, or empty
             raise IntegrityError(f"{blob} cannot be read", found=str(error)) from error
-        self._blob = import_openvino().Tensor(mapped, shared_memory=True)
         properties = {**of_loading(self._properties), "WEIGHTS_PATH": str(self._model_dir / OPENVINO_BIN)}
-        return interruptible(lambda: self._core.import_model(self._blob, "NPU", properties))
+        try:
+            return interruptible(lambda: self._core.import_model(self._blob, "NPU", properties))
+        except RuntimeError:
+            self._blob = None  # Windows would not let a file go that is mapped
+            raise
 
     def _tell_stand_ins(self) -> None:
         """A blob brings a stand-in's part of the model without its properties, such as the precision."""
