@@ -71,7 +71,7 @@ def test_chat_goes_on_until_the_context_is_full_and_after_it_is_cleared(aipc: Ai
     turns = b"Hello\nWho are you?\n" + b"word " * 20 + b"\n" + b"word " * 200 + b"\n/clear\nHello\n"
     lengths = ("--ov-config", "MAX_PROMPT_LEN=64", "--ov-config", "MIN_RESPONSE_LEN=64", "--max-tokens", 30)
     result = aipc("chat", "-m", guide_dir, *REHEARSE, *lengths, stdin=turns)
-    assert result.code == 0
+    assert result.code == 1  # two of the messages had no answer
     assert f"guide on {LABEL} (" in result.err
     assert "error: the prompt is too long for this device: expected at most 64 tokens" in result.err
     assert "error: the prompt does not fit the model's context: expected fewer than 128 tokens" in result.err
@@ -167,14 +167,15 @@ def test_what_was_compiled_of_a_stored_model_is_told_with_it(aipc: Aipc) -> None
     listed = json.loads(aipc("models", "--json").out)
     assert listed["models"][0]["compiled_bytes"] == the_blob().stat().st_size
     assert listed["compiled_elsewhere"] == []
-    assert aipc("models").out.endswith(" MB more compiled for the NPU\n")
+    assert aipc("models").out.endswith(" MB more of it compiled\n")
 
 
 def test_what_was_compiled_of_a_model_elsewhere_is_listed_and_can_be_removed(
     aipc: Aipc, guide_dir: Path, tmp_path: Path
 ) -> None:
     elsewhere = shutil.copytree(guide_dir, tmp_path / "else\u200bwhere")  # with a letter that a terminal hides
-    assert aipc("models", "rm", elsewhere).code == 2
+    nothing = aipc("models", "rm", elsewhere)
+    assert (nothing.code, "is not in the store, nor is anything that was compiled" in nothing.err) == (1, True)
     assert aipc("run", *REHEARSE, "--ov-config", KEEPS, "-q", "-m", elsewhere, "Hello").code == 0
     (compiled,) = json.loads(aipc("models", "--json").out)["compiled_elsewhere"]
     assert compiled["path"] == str(elsewhere)

@@ -67,7 +67,7 @@ def test_a_blob_that_would_compute_otherwise_is_not_kept_and_the_reason_said(tin
         loaded = load(tiny_model_dir, DYNAMIC_QUANTIZATION_GROUP_SIZE="64")
         assert loaded.stages == [STAGE]
         assert loaded.notes == [
-            "the compiled model is not kept: loaded again, it would run on the CPU with"
+            "what this rehearsal compiles is not kept: loaded again, it would run on the CPU with"
             " DYNAMIC_QUANTIZATION_GROUP_SIZE 32, not 64"
         ]
     assert not (store_root() / "blobs").exists()
@@ -117,6 +117,14 @@ def test_a_rehearsal_computes_the_same_however_often_it_is_loaded(tiny_model_dir
     assert first.tokens == second.tokens
     is_lost = lost_in_blob(import_openvino().Core(), import_openvino().Core(), REHEARSAL) is not None
     assert second.stages == ([STAGE] if is_lost else [])
+
+
+def test_a_good_blob_that_makes_room_is_told(tiny_model_dir: Path) -> None:
+    for tokens in (64, 128, 192, 256):
+        assert load(tiny_model_dir, MIN_RESPONSE_LEN=str(tokens)).notes == []
+    assert load(tiny_model_dir, MAX_PROMPT_LEN="128").notes == [
+        "no longer kept, as 4 of a model are: prompt 64 + answer 64 tokens"
+    ]
 
 
 def test_another_shape_is_compiled_beside_the_first(tiny_model_dir: Path) -> None:

@@ -350,6 +350,14 @@ def test_what_the_npu_does_not_take_is_refused_before_it_is_compiled(
     assert "ompiling" not in capsys.readouterr().err
 
 
+def test_arguments_of_another_kind_are_refused_before_anything_is_made(tiny_checkpoint_dir: Path) -> None:
+    for device in ("auto", "AUTO:NPU,CPU", "cuda"):
+        with pytest.raises(UsageError, match="device"):
+            NPUModelForCausalLM.from_pretrained(tiny_checkpoint_dir, device=device)
+    with pytest.raises(UsageError, match="texts, such as '512'"):
+        NPUModelForCausalLM.from_pretrained(tiny_checkpoint_dir, rehearse=True, properties={"MAX_PROMPT_LEN": 512})
+
+
 def test_the_time_that_a_compilation_takes_goes_on_and_can_be_hidden(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

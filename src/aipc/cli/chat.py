@@ -2,7 +2,7 @@
 
 Ctrl-C stops an answer, and the conversation goes on with what was said so far; Ctrl-C twice, Ctrl-D or /exit leaves,
 with exit code 0; /clear forgets the conversation. It is kept until it no longer fits the model's context; then aipc
-says so, and /clear goes on. From a pipe each line is one message.
+says so, and /clear goes on. From a pipe each line is one message, and the exit code is 1 when one had no answer.
 
 examples:
   aipc chat
@@ -64,8 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
             _check_max_tokens(arguments.max_tokens, model.capabilities.context_tokens - len(shortest))
             display.note(f"{model.name} on {model.session.device} ({model.session.device_name})\n{HELP}\n")
             with _warming_up(model, display):
-                Conversation(model, display, sampling, system=arguments.system).talk(_line_reader())
-    return 0
+                conversation = Conversation(model, display, sampling, system=arguments.system)
+                conversation.talk(_line_reader())
+    return 1 if conversation.has_failed and not sys.stdin.isatty() else 0
 
 
 def _check_max_tokens(max_tokens: int | None, most: int) -> None:
@@ -125,6 +126,7 @@ class Conversation:
         self._sampling = sampling
         self._first = [Message("system", system)] if system is not None else []
         self.messages = list(self._first)
+        self.has_failed = False  # at any message so far
 
     def talk(self, read_line: Callable[[], str]) -> None:
         """Until the person leaves."""
@@ -133,7 +135,7 @@ class Conversation:
             try:
                 line = read_line().strip()
                 interrupts = 0
-                if line in ("/exit", "/quit"):
+                if line.lower() in ("/exit", "/quit"):
                     return
                 self.obey_or_answer(line)
             except EOFError:
@@ -146,16 +148,19 @@ class Conversation:
 
     def obey_or_answer(self, line: str) -> None:
         """What fails is told, and leaves the conversation as it was."""
-        if line == "/clear":
+        command = line.lower()
+        if command == "/clear":
             self.messages = list(self._first)
             self._display.note("(the conversation is forgotten)\n")
-        elif _COMMAND.fullmatch(line):
-            self._display.note(f"{HELP}\n")
+        elif _COMMAND.fullmatch(command):
+            self._display.note(f"{HELP}\n" if command == "/help" else f"there is no {line}: {HELP}\n")
         elif line:
             try:
                 self._answer(Message("user", line))
             except AipcError as error:
-                clear = "\nor: /clear" if isinstance(error, ContextLengthError) else ""
+                self.has_failed = True
+                is_long = isinstance(error, ContextLengthError) and self.messages != self._first
+                clear = "\nor: /clear" if is_long else ""
                 print(f"error: {error}{clear}\n", file=sys.stderr)
 
     def _answer(self, message: Message) -> None:

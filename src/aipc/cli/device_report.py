@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from aipc.devices.device import Device
+from aipc.devices.device import Device, kind_of
 from aipc.devices.doctor import Report
 from aipc.devices.known import NotAvailable
 from aipc.devices.processor import Processor
@@ -29,7 +29,7 @@ def as_text(report: Report, *, asked_for: str | None = None) -> str:
     paragraphs += ["\n".join([kind, *_obstacle("none", why)]) for kind, why in report.absent.items()]
     if asked_for and not report.devices and not report.absent:
         paragraphs.append(f"{asked_for.upper()} is not there; aipc devices lists what is")
-    if asked_for and asked_for.upper() == "NPU" and not any(device.can_run for device in report.devices):
+    if asked_for and kind_of(asked_for) == "npu" and not any(device.can_run for device in report.devices):
         paragraphs.append(f"without an NPU, {INSTEAD}")
     return "\n\n".join(paragraphs)
 

@@ -71,11 +71,14 @@ def _stored_guide() -> str:
     names = [model.name for model in models() if model.manifest and model.manifest.origin.location == GUIDE]
     if len(names) == 1:
         return names[0]
+    if not names:
+        what = f"the store has no conversion of {GUIDE}, the embedded model"
+        raise ModelNotFoundError(what, try_next='aipc run "Hello" converts it')
     raise ModelNotFoundError(
-        f"{GUIDE} is the embedded model, of which the store has {'several conversions' if names else 'no conversion'}",
+        f"the store has several conversions of {GUIDE}, the embedded model",
         expected="the name of one",
-        found=", ".join(names) or None,
-        try_next="aipc models lists the names" if names else 'aipc run "Hello" converts it',
+        found=", ".join(names),
+        try_next="aipc models lists the names",
     )
 
 
@@ -90,7 +93,7 @@ def _list(*, as_json: bool) -> None:
         return
     rows: list[tuple[str, int, str, str]]
     rows = [(model.name, model.size_bytes, model.state, _told_of(model, compiled)) for model in found]
-    rows += [(str(path), size_bytes, "compiled", "for the NPU, of a model outside") for path, size_bytes in others]
+    rows += [(str(path), size_bytes, "compiled", "of a model elsewhere") for path, size_bytes in others]
     names = max((len(name) for name, *_ in rows), default=0)
     for name, size_bytes, state, told in rows:
         print(f"{_printable(name):{names}}  {size_bytes / 1e6:>9,.1f} MB  {state:10}  {told}".rstrip())
@@ -101,7 +104,7 @@ def _list(*, as_json: bool) -> None:
 def _told_of(model: StoredModel, compiled: dict[Path, int]) -> str:
     told = model.manifest.origin.location if model.manifest else model.problem or ""
     size_bytes = compiled.get(model.path.resolve())
-    return told if size_bytes is None else f"{told}; {size_bytes / 1e6:,.1f} MB more compiled for the NPU"
+    return told if size_bytes is None else f"{told}; {size_bytes / 1e6:,.1f} MB more of it compiled"
 
 
 def _as_json(model: StoredModel, compiled: dict[Path, int]) -> dict[str, object]:
@@ -220,7 +223,13 @@ def _freed_bytes(name: str) -> tuple[int, str]:
         return remove(name), name
     except (ModelNotFoundError, UsageError):
         if Path(name).resolve() not in blob_bytes():
-            raise
+            if not Path(name).is_dir():
+                raise
+            raise ModelNotFoundError(
+                f"{name} is not in the store, nor is anything that was compiled of it",
+                expected="a name that aipc models lists, or a directory that it lists as compiled",
+                try_next="aipc models",
+            ) from None
         freed_bytes = remove_blobs(Path(name))
         if not freed_bytes:
             raise StoreBusyError(

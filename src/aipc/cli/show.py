@@ -39,7 +39,8 @@ def note_statistics(answer: Answer, display: Display, *, when_full: str | None =
     if display.quiet:
         return  # measuring the memory's bandwidth would take time for nothing
     if answer.finish_reason == "length":
-        display.note(f"(cut after {len(answer.steps)} tokens; {_what_cut(answer, when_full)})")
+        tokens = "1 token" if len(answer.steps) == 1 else f"{len(answer.steps)} tokens"
+        display.note(f"(cut after {tokens}; {_what_cut(answer, when_full)})")
     display.note(f"\n{answer.statistics()}")
 
 

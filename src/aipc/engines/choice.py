@@ -9,6 +9,7 @@ from types import ModuleType
 from aipc.devices.device import kind_of
 from aipc.engines.device_names import AUTO, ONNX_ALONE, checked_device
 from aipc.engines.onnx_device import found_device, onnx_kind_of, refuse_without_adapter
+from aipc.engines.openvino_rehearsal import stand_in
 from aipc.errors import EngineError, UsageError
 from aipc.onnx_import import import_genai
 from aipc.store.manifest import source_of
@@ -38,7 +39,7 @@ def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping
     if engine == "onnx":
         if properties:
             raise UsageError(
-                "--ov-config and --rehearse",
+                "--ov-config" if stand_in("NPU", properties) is None else "--rehearse",
                 expected="the openvino engine",
                 found="the onnx engine",
                 try_next="leave --engine out",

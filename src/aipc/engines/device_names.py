@@ -53,7 +53,7 @@ def checked_required(required: str, device: str | None) -> str:
         raise UsageError(
             f"{flag} {required}",
             expected=f"one device or a kind of them: {_EXPECTED}",
-            try_next=f"{flag} {'gpu' if is_auto else kind_of(required)}",
+            try_next="aipc devices" if is_auto else f"{flag} {kind_of(required)}",
         )
     if device not in (None, AUTO) and not fulfils(kind_of(str(device)), kind_of(required)):
         raise UsageError(

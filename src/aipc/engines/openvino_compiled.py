@@ -54,7 +54,7 @@ class CompiledModel:
             return model.compiled()
         lost = lost_in_blob(self._core, import_openvino().Core(), self._options.properties)
         if lost is not None:
-            self._options.note(f"the compiled model is not kept: {lost}")
+            self._options.note(f"what this rehearsal compiles is not kept: {lost}")
             return model.compiled()
         return model.taken(self._key)
 

@@ -163,6 +163,8 @@ def _check_stand_ins(core: Any, properties: Mapping[str, str]) -> None:
 
 
 def _unknown_property(device: str, name: str, known: Iterable[str]) -> UsageError:
+    if name in NPU_PIPELINE_PROPERTIES:
+        return UsageError(f"{device} has no property {name}", expected="the NPU, whose it is", try_next="--device npu")
     wanted = name.upper()
     near = [wanted] if wanted in known else get_close_matches(wanted, sorted(known), n=3, cutoff=0.5)
     meant = get_close_matches(wanted, near, n=1, cutoff=0.8)

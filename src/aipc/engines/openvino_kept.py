@@ -19,7 +19,7 @@ from aipc.engines.openvino_rehearsal import shown_device
 from aipc.errors import IntegrityError, StoreError
 from aipc.openvino_import import first_useful_line
 from aipc.progress import Note, Progress
-from aipc.store.blobs import BlobKey, BlobWriting, drop_blob, find_blob, why_stale, writing_blob
+from aipc.store.blobs import BLOBS_KEPT, BlobKey, BlobWriting, drop_blob, find_blob, why_stale, writing_blob
 from aipc.store.identity import model_identity
 from aipc.store.model_files import OPENVINO_BIN
 
@@ -94,7 +94,8 @@ class KeptModel(Generic[Model]):
             self.note(f"compiled again: {stale}")
         model = self.compiled(writing.begin())
         try:
-            writing.commit()
+            for shape in writing.commit():
+                self.note(f"no longer kept, as {BLOBS_KEPT} of a model are: {shape}")
         except (StoreError, OSError) as error:
             self._note_not_kept(error)
         return model

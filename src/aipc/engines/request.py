@@ -32,7 +32,7 @@ def checked_request(prompt_ids: Sequence[int], sampling: Sampling, capabilities:
 
 
 def _check_lengths(prompt_tokens: int, max_tokens: int, capabilities: Capabilities) -> None:
-    longest = capabilities.longest_prompt_tokens
+    longest, longer = capabilities.longest_prompt_tokens, ", or a larger --ov-config MIN_RESPONSE_LEN"
     if longest is not None and prompt_tokens > longest:
         raise ContextLengthError(
             "the prompt is too long for this device",
@@ -45,7 +45,7 @@ def _check_lengths(prompt_tokens: int, max_tokens: int, capabilities: Capabiliti
             "prompt and answer do not fit the context",
             expected=f"at most {capabilities.context_tokens} tokens",
             found=f"{prompt_tokens} + {max_tokens}",
-            try_next="a shorter prompt, or a smaller --max-tokens",
+            try_next=f"a shorter prompt, or a smaller --max-tokens{'' if longest is None else longer}",
         )
 
 

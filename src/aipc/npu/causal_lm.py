@@ -336,7 +336,9 @@ def _check_positions(given: torch.Tensor | None, positions: torch.Tensor, mask: 
         return
     if not torch.equal(given[mask.bool()], positions[mask.bool()]):
         raise UsageError(
-            "position_ids", expected="those that the attention mask counts", try_next="leave position_ids out"
+            "position_ids",
+            expected="those that the attention mask counts, with padding on the left",
+            try_next="tokenizer.padding_side = 'left'; and leave position_ids out",
         )
 
 

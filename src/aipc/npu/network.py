@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aipc.devices.device import kind_of
+from aipc.engines.device_names import AUTO, ONNX_ALONE, checked_device
 from aipc.engines.openvino_device import checked_properties, found_device, full_name
 from aipc.engines.openvino_lengths import StaticLengths, static_lengths
 from aipc.engines.openvino_rehearsal import shown_device, stand_in, with_rehearsal
@@ -29,10 +31,14 @@ _TO_END = np.iinfo(np.int32).max
 
 @dataclass(frozen=True)
 class Place:
-    """A device that was found, as OpenVINO spells it, with its checked properties. `name` is for people."""
+    """A device that was found, as OpenVINO spells it, with its checked properties.
+
+    `shown` and `name` are for people: the device, or the rehearsal that stands for it, and what it is called.
+    """
 
     core: Any
     device: str
+    shown: str
     name: str
     properties: Mapping[str, str | int]
 
@@ -50,6 +56,12 @@ def find_place(device: str, *, rehearse: bool, properties: Mapping[str, str]) ->
     """
     if not isinstance(device, str):
         raise UsageError("device", expected="a name, such as 'npu' or 'cpu'", found=repr(device))
+    if checked_device(device) == AUTO or kind_of(device) in ONNX_ALONE:
+        raise UsageError("device", expected="one of OpenVINO's by its name: npu, cpu, gpu, gpu.1", found=repr(device))
+    if not all(isinstance(text, str) for text in (*properties, *properties.values())):
+        raise UsageError(
+            "properties", expected="names and values that are texts, such as '512'", found=dict(properties)
+        )
     properties = with_rehearsal(properties, device, rehearse=rehearse)
     core = import_openvino().Core()
     try:
@@ -57,10 +69,10 @@ def find_place(device: str, *, rehearse: bool, properties: Mapping[str, str]) ->
     except DeviceError as error:
         raise DeviceError(error.what, expected=error.expected, found=error.found, try_next=_instead(device)) from error
     checked = checked_properties(core, found, properties)
-    name = full_name(core, found, properties)
+    shown, name = shown_device(found, properties), full_name(core, found, properties)
     if stand_in(found, properties) is not None:
-        name = f"{shown_device(found, properties)} ({name})"
-    return Place(core, found, name, checked)
+        name = f"{shown} ({name})"
+    return Place(core, found, shown, name, checked)
 
 
 def _instead(device: str) -> str:
@@ -75,7 +87,8 @@ def _instead(device: str) -> str:
 class Network:
     """An OpenVINO language model on a device. One sequence of steps at a time.
 
-    `lengths` are an NPU's, whose pipeline takes a batch of one and gives the logits of the last token alone.
+    `device` and `device_name` are for people. `lengths` are an NPU's, whose pipeline takes a batch of one and gives
+    the logits of the last token alone.
     """
 
     def __init__(
@@ -92,7 +105,7 @@ class Network:
         `from_memory` keeps nothing, and reads the weights instead of mapping them: the directory may go then. Raises
         `EngineError` when there is no model, or OpenVINO refuses it.
         """
-        self.device, self.device_name, self.lengths = place.device, place.name, place.lengths
+        self.device, self.device_name, self.lengths = place.shown, place.name, place.lengths
         if not (model_dir / OPENVINO_XML).is_file():
             raise EngineError(f"{model_dir} holds no OpenVINO model", expected=OPENVINO_XML)
         with engine_errors(f"{model_dir} cannot be loaded ({place.name})"):
@@ -107,7 +120,7 @@ class Network:
                 model = place.core.read_model(model_dir / OPENVINO_XML)
                 self._selects_tokens = _let_select_tokens(model)
                 properties = {"PERFORMANCE_HINT": "LATENCY", **place.properties}
-                compiled = place.core.compile_model(model, self.device, properties)
+                compiled = place.core.compile_model(model, place.device, properties)
             self._request = compiled.create_infer_request()
 
     def reset(self) -> None:

@@ -25,7 +25,7 @@ BLOB = "model.blob"  # openvino-genai wants this ending
 _KEY = "key.json"
 _MODEL = "model"
 _PROPERTIES = "properties"  # the part that a person chooses, as the shape: others do not make a blob stale
-_BLOBS_KEPT = 4  # of one model: shapes, and properties such as a rehearsal's
+BLOBS_KEPT = 4  # of one model: shapes, and properties such as a rehearsal's
 _TURN_S, _MOST_TURNS = 10.0, 360  # an hour for another process that compiles the same model
 
 
@@ -163,10 +163,10 @@ class BlobWriting:
             raise StoreError(f"{self._directory} cannot be made: {error.strerror}") from error
         return self._directory / BLOB
 
-    def commit(self) -> None:
+    def commit(self) -> list[str]:
         """Make it visible, and drop what it replaces: blobs of the model that are stale, and those used longest ago.
 
-        Raises `StoreError` when the system refuses.
+        Returns the shapes of the latter, which were good. Raises `StoreError` when the system refuses.
         """
         record = hash_file(self._directory / BLOB)
         document = {
@@ -183,19 +183,21 @@ class BlobWriting:
             raise StoreError(f"{self._directory} cannot be written: {error.strerror}") from error
         delete(self._destination)  # a damaged one
         rename(self._directory, self._destination)
-        _prune(self._key, self._destination)
+        return _prune(self._key, self._destination)
 
     def discard(self) -> None:
         with suppress(StoreError):
             delete(self._directory)
 
 
-def _prune(key: BlobKey, newest: Path) -> None:
+def _prune(key: BlobKey, newest: Path) -> list[str]:
     others = [kept for kept in _all() if kept.is_of(key) and kept.path != newest]
     current = sorted((kept for kept in others if not kept.is_stale(key)), key=lambda kept: -kept.used_s)
-    for kept in [*(kept for kept in others if kept.is_stale(key)), *current[_BLOBS_KEPT - 1 :]]:
+    too_many = current[BLOBS_KEPT - 1 :]
+    for kept in [*(kept for kept in others if kept.is_stale(key)), *too_many]:
         _remove(kept.path)
     _clear_abandoned(newest)
+    return [kept.shape for kept in too_many]
 
 
 def _clear_abandoned(newest: Path) -> None:
