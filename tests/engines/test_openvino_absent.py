@@ -26,7 +26,7 @@ def test_the_doctors_reason_and_fix_stand_for_openvinos(name: str, device: str, 
     assert text.startswith(f"device {device!r} cannot be used: expected one that OpenVINO sees here (CPU), found ")
     assert reason in text and "libopenvino" not in text
     assert f"\ntry: {fix}" in text
-    assert f"; aipc devices {device.lower()} tells more" in text
+    assert f"\nor: aipc devices {device.lower()} tells more" in text
     assert ("--rehearse" in text) == (device.lower() == "npu")
 
 

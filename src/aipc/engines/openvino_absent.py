@@ -20,13 +20,13 @@ def absent_device(
     all. `machine` stands in for this PC.
     """
     obstacle = _obstacle(examine(machine), device)
-    instead = f"; {INSTEAD}" if device.upper() == "NPU" else ""
+    instead = f"\nor: {INSTEAD}" if device.upper() == "NPU" else ""
     expected = f"one that OpenVINO sees here ({', '.join(available) or 'none'})"
     what = f"device {device!r} cannot be used"
     if obstacle is None:
         return DeviceError(what, expected=expected, found=said, try_next=f"aipc devices{instead}")
-    more = f"aipc devices {device.lower()} tells more"
-    return DeviceError(what, expected=expected, found=obstacle.reason, try_next=f"{obstacle.fix}; {more}{instead}")
+    more = f"\nor: aipc devices {device.lower()} tells more"
+    return DeviceError(what, expected=expected, found=obstacle.reason, try_next=f"{obstacle.fix}{more}{instead}")
 
 
 def _obstacle(report: Report, device: str) -> Obstacle | None:

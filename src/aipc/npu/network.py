@@ -79,8 +79,8 @@ def _instead(device: str) -> str:
     if device.upper() != "NPU":
         return "aipc devices"
     return (
-        "device='cpu' runs the model on the CPU; device='npu', rehearse=True runs the NPU's pipeline on the CPU; "
-        "aipc devices shows what is here"
+        "device='cpu' runs the model on the CPU\nor: device='npu', rehearse=True runs the NPU's pipeline on the CPU\n"
+        "or: aipc devices npu tells more"
     )
 
 
