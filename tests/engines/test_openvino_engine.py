@@ -180,7 +180,7 @@ def test_closing_during_a_warm_up_waits_for_its_end(tiny_model_dir: Path) -> Non
     warming = threading.Thread(target=session.warm_up)
     warming.start()
     session.close()
-    assert not session._turn.locked()
+    assert not session._turns.computing.locked()
     warming.join()
 
 

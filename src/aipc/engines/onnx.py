@@ -7,7 +7,6 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +16,7 @@ from aipc.engines.onnx_directory import OnnxDirectory, read_directory
 from aipc.engines.onnx_generation import Generation, chunks
 from aipc.engines.request import checked_request
 from aipc.engines.runs import Run, steps_of_runs
+from aipc.engines.turns import Turns
 from aipc.errors import DeviceError, EngineError, UsageError
 from aipc.graph.onnx.genai_names import PLAIN, REWINDS
 from aipc.onnx_import import first_useful_line, import_genai
@@ -145,9 +145,7 @@ class OnnxSession:
         self._prefill_chunk_tokens = device.prefill_chunk_tokens
         self._rope_switch_tokens = options.rope_switch_tokens
         self._generation: Generation | None = None
-        self._turn = Lock()  # held while the device computes
-        self._state = Lock()  # a warm-up and a stream never begin at once
-        self._is_streaming = False
+        self._turns = Turns()
 
     def stream(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generator[Step, None, None]:
         """Yield a `Step` per token. Closing the generator cancels: no further token is computed.
@@ -163,33 +161,24 @@ class OnnxSession:
         return self._stream(prompt, sampling)
 
     def _stream(self, tokens: list[int], sampling: Sampling) -> Generator[Step, None, None]:
-        self._begin()
-        try:
-            with _engine_errors(f"{self.device} failed while generating"):
-                steps = steps_of_runs(tokens, sampling, self._run, rope_switch_tokens=self._rope_switch_tokens)
-                with closing(steps):
-                    yield from steps
-        finally:
-            self._generation = None  # frees its KV cache
-            self._is_streaming = False
-
-    def _begin(self) -> None:
-        with self._state:
-            if self._is_streaming:
-                raise EngineError(
-                    "the session is already generating", try_next="close the first stream, or load a second session"
-                )
-            self._is_streaming = True
+        with self._turns.streaming():
+            try:
+                with _engine_errors(f"{self.device} failed while generating"):
+                    steps = steps_of_runs(tokens, sampling, self._run, rope_switch_tokens=self._rope_switch_tokens)
+                    with closing(steps):
+                        yield from steps
+            finally:
+                self._generation = None  # frees its KV cache
 
     def _run(self, tokens: list[int], sampling: Sampling, run: Run) -> Generator[Step, None, None]:
         self._generation = None  # the one before it, before there is memory for another
-        with self._turn:
+        with self._turns.computing:
             self._generation = self._new_generation(len(tokens) + run.max_tokens, sampling, run.seed)
         for chunk in chunks(tokens, self._chunk_tokens(len(tokens))):
-            with self._turn:
+            with self._turns.computing:
                 self._open_generation().append(chunk)
         for _ in range(run.max_tokens):
-            with self._turn:
+            with self._turns.computing:
                 token_id, logprob = self._open_generation().next()
             yield Step(token_id, time.perf_counter(), logprob=logprob)
             if token_id in sampling.stop_token_ids:
@@ -212,17 +201,13 @@ class OnnxSession:
 
     def warm_up(self) -> None:
         """Generate two tokens and forget them. Does nothing while a stream is open or the device is busy anyway."""
-        with self._state:
-            if self._is_streaming or not self._turn.acquire(blocking=False):
+        with self._turns.warming_up() as is_free, _engine_errors(f"{self.device} failed while warming up"):
+            if not is_free:
                 return
-        try:
-            with _engine_errors(f"{self.device} failed while warming up"):
-                generation = self._new_generation(len(WARM_UP_IDS) + 2, Sampling(), 0)
-                generation.append(WARM_UP_IDS)
-                for _ in range(2):
-                    generation.next()
-        finally:
-            self._turn.release()
+            generation = self._new_generation(len(WARM_UP_IDS) + 2, Sampling(), 0)
+            generation.append(WARM_UP_IDS)
+            for _ in range(2):
+                generation.next()
 
     def _open_model(self) -> Any:
         if self._model is None:
@@ -238,7 +223,7 @@ class OnnxSession:
     def close(self) -> None:
         """Free the model. An open stream raises `EngineError` at its next token."""
         self._model = None
-        with self._turn:  # waits for the token or the warm-up that is being computed
+        with self._turns.computing:  # waits for the token or the warm-up that is being computed
             self._generation = None
 
     def __enter__(self) -> OnnxSession:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +19,7 @@ from aipc.engines.openvino_request import generation_config
 from aipc.engines.openvino_tokens import POLL_S, TokenThread
 from aipc.engines.request import checked_request
 from aipc.engines.runs import Run, steps_of_runs
+from aipc.engines.turns import Turns
 from aipc.errors import EngineError
 from aipc.openvino_import import engine_errors, import_genai, import_openvino
 from aipc.store.manifest import source_of
@@ -130,9 +130,7 @@ class OpenVINOSession:
         self.capabilities = capabilities
         self._rope_switch_tokens = rope_switch_tokens
         self._pipeline: Pipeline | None = pipeline
-        self._turn = Lock()  # held while the pipeline computes
-        self._state = Lock()  # a warm-up and a stream never begin at once
-        self._is_streaming = False
+        self._turns = Turns()
         self._running: TokenThread | None = None
 
     def stream(self, prompt_ids: Sequence[int], sampling: Sampling) -> Generator[Step, None, None]:
@@ -149,29 +147,17 @@ class OpenVINOSession:
         return self._stream(prompt, sampling)
 
     def _stream(self, tokens: list[int], sampling: Sampling) -> Generator[Step, None, None]:
-        self._begin()
-        try:
-            with engine_errors(f"{self.device} failed while generating"):
-                steps = steps_of_runs(tokens, sampling, self._run, rope_switch_tokens=self._rope_switch_tokens)
-                with closing(steps):
-                    yield from steps
-        finally:
-            self._is_streaming = False
-
-    def _begin(self) -> None:
-        with self._state:
-            if self._is_streaming:
-                raise EngineError(
-                    "the session is already generating", try_next="close the first stream, or load a second session"
-                )
-            self._is_streaming = True
+        with self._turns.streaming(), engine_errors(f"{self.device} failed while generating"):
+            steps = steps_of_runs(tokens, sampling, self._run, rope_switch_tokens=self._rope_switch_tokens)
+            with closing(steps):
+                yield from steps
 
     def _run(self, tokens: list[int], sampling: Sampling, run: Run) -> Generator[Step, None, None]:
         pipeline, genai = self._open_pipeline(), import_genai()
         input_ids = _tensor(tokens)
         config = generation_config(genai, sampling, max_tokens=run.max_tokens, seed=run.seed)
         if sampling.logprobs:
-            with closing(pipeline.steps(input_ids, config, self._turn)) as steps:
+            with closing(pipeline.steps(input_ids, config, self._turns.computing)) as steps:
                 for step in steps:
                     yield step
                     self._open_pipeline()  # closed meanwhile: nothing more is computed
@@ -180,7 +166,7 @@ class OpenVINOSession:
                 TokenThread(
                     genai,
                     lambda streamer: pipeline.generate(input_ids, config, streamer),
-                    release=self._turn.release,
+                    release=self._turns.computing.release,
                 )
             )
         self._open_pipeline()  # an answer cut short by close() is an error, not an end
@@ -200,11 +186,11 @@ class OpenVINOSession:
             self._open_pipeline()  # it may have been closed meanwhile
             thread.start()
         except (EngineError, RuntimeError):
-            self._turn.release()
+            self._turns.computing.release()
             raise
 
     def _take_turn(self) -> None:
-        while not self._turn.acquire(timeout=POLL_S):
+        while not self._turns.computing.acquire(timeout=POLL_S):
             pass
 
     def warm_up(self) -> None:
@@ -214,16 +200,12 @@ class OpenVINOSession:
         while the user types: a stream that starts meanwhile waits for its end. Does nothing while a stream is open or
         the device is busy anyway.
         """
-        with self._state:
-            if self._is_streaming or not self._turn.acquire(blocking=False):
+        with self._turns.warming_up() as is_free, engine_errors(f"{self.device} failed while warming up"):
+            if not is_free:
                 return
-        try:
             pipeline, genai = self._open_pipeline(), import_genai()
             config = generation_config(genai, Sampling(), max_tokens=2, seed=0)
-            with engine_errors(f"{self.device} failed while warming up"):
-                pipeline.generate(_tensor(WARM_UP_IDS), config, None)
-        finally:
-            self._turn.release()
+            pipeline.generate(_tensor(WARM_UP_IDS), config, None)
 
     def _open_pipeline(self) -> Pipeline:
         if self._pipeline is None:
@@ -236,7 +218,7 @@ class OpenVINOSession:
         if running is not None:
             running.cancel()
         self._take_turn()  # waits for the token or the warm-up that is being computed
-        self._turn.release()
+        self._turns.computing.release()
 
     def __enter__(self) -> OpenVINOSession:
         return self
