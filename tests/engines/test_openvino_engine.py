@@ -208,6 +208,12 @@ def test_an_absent_device_is_an_error_that_lists_those_there(tiny_model_dir: Pat
             engine.load(tiny_model_dir, device, LoadOptions())
 
 
+def test_a_stand_in_that_is_not_there_is_told_as_openvino_says_it(tiny_model_dir: Path) -> None:
+    properties = {**REHEARSAL, "NPUW_DEVICES": "GPU.7", "MAX_PROMPT_LEN": "64", "MIN_RESPONSE_LEN": "64"}
+    with pytest.raises(EngineError, match=r"cannot be loaded \(NPU rehearsal on the GPU\.7\)"):
+        engine.load(tiny_model_dir, "npu", LoadOptions(properties=properties))
+
+
 def test_the_cpu_is_found_without_asking_other_devices_drivers() -> None:
     class Core:
         def get_property(self, device: str, name: str) -> str:

@@ -91,14 +91,15 @@ def checked_properties(core: Any, device: str, properties: Mapping[str, str]) ->
 def stand_ins_own(core: Any, properties: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """For each device that runs the NPU's pipeline in the NPU's place, those of `properties` that it can be told.
 
-    A device that is not there has none; OpenVINO says so when it compiles.
+    A device that has none is left out, and one that is not there: OpenVINO says so when it compiles.
     """
     names = stand_in("NPU", properties)
-    own = {}
+    told = {}
     for device in names.split(", ") if names else ():
         settable = _own_settable(core, device)
-        own[device] = {name: value for name, value in properties.items() if name in settable}
-    return own
+        if own := {name: value for name, value in properties.items() if name in settable}:
+            told[device] = own
+    return told
 
 
 def _own_settable(core: Any, device: str) -> frozenset[str]:
