@@ -96,14 +96,31 @@ def test_an_answer_as_long_as_the_context_is_refused_before_anybody_types(
     model = write_fake_model(tmp_path / "fake", "I am Guide.", context_tokens=40)
     result = aipc("chat", "-m", model, "--max-tokens", 40, stdin=b"Hi\n")
     assert (result.code, result.out) == (2, "")
-    assert "--max-tokens leaves no room for a message: expected at most 39, and less for more" in result.err
+    assert "--max-tokens leaves no room for a message: expected less than the context, 40 tokens" in result.err
     assert not sessions  # before the model is loaded, which on an NPU may be compiled
     room = 40 - len(encoded(model, turns("Hi")))
     result = aipc("chat", "-m", model, "--max-tokens", room + 1, stdin=b"Hi\n")
-    assert f"expected at most {room}, and less for more than a word, found {room + 1}" in result.err
+    assert f"by what is said, found {room + 1}" in result.err
     assert sessions[0].is_closed
+    system = ("--system", "Be brief.")
+    assert "by what is said" in aipc("chat", "-m", model, "--max-tokens", room, *system, stdin=b"Hi\n").err
     assert aipc("chat", "-m", model, "--max-tokens", room, stdin=b"Hi\n").out == "I am Guide.\n"
     assert aipc("chat", "-m", model, "--max-tokens", 20, stdin=b"Hi\n").out == "I am Guide.\n"
+
+
+def test_a_template_that_wants_a_system_message_gets_it_before_there_is_a_message(aipc: Aipc, tmp_path: Path) -> None:
+    model = write_fake_model(tmp_path / "fake", "I am Guide.")
+    template = (
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages[-1].content }}"
+    )
+    (model / "chat_template.jinja").write_text(template, encoding="utf-8")
+    for words in ((), ("--max-tokens", 20)):
+        assert aipc("chat", "-m", model, "--system", "Be brief.", *words, stdin=b"Hi\n").out == "I am Guide.\n"
+        assert "no system" in aipc("chat", "-m", model, *words, stdin=b"Hi\n").err
+
+
+def test_without_stdin_there_is_no_chat(aipc: Aipc, fake_dir: Path) -> None:
+    assert "no stdin to read messages from" in aipc("chat", "-m", fake_dir, stdin=None).err
 
 
 def test_an_engine_that_fails_is_told_and_its_half_answer_is_not_kept(

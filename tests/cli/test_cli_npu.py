@@ -168,6 +168,9 @@ def test_what_was_compiled_of_a_stored_model_is_told_with_it(aipc: Aipc) -> None
     assert listed["models"][0]["compiled_bytes"] == the_blob().stat().st_size
     assert listed["compiled_elsewhere"] == []
     assert aipc("models").out.endswith(" MB more of it compiled\n")
+    stored = models_directory() / "guide-int8-asym"
+    shutil.rmtree(store_root() / "blobs")
+    assert "is given by its name\ntry: aipc models rm guide-int8-asym" in aipc("models", "rm", stored).err
 
 
 def test_what_was_compiled_of_a_model_elsewhere_is_listed_and_can_be_removed(
@@ -182,7 +185,7 @@ def test_what_was_compiled_of_a_model_elsewhere_is_listed_and_can_be_removed(
     assert "else\\u200bwhere" in aipc("models").out
     with locked(the_blob().parent):
         busy = aipc("models", "rm", elsewhere)
-    assert (busy.code, "is in use" in busy.err) == (1, True)
+    assert (busy.code, "cannot be removed\ntry: again when no program uses it" in busy.err) == (1, True)
     removed = aipc("models", "rm", elsewhere)
     megabytes = f"{compiled['compiled_bytes'] / 1e6:,.1f} MB"
     assert removed.out == f"removed what was compiled of {elsewhere}, {megabytes}\n"

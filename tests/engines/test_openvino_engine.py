@@ -209,9 +209,18 @@ def test_an_absent_device_is_an_error_that_lists_those_there(tiny_model_dir: Pat
 
 
 def test_a_stand_in_that_is_not_there_is_told_as_openvino_says_it(tiny_model_dir: Path) -> None:
-    properties = {**REHEARSAL, "NPUW_DEVICES": "GPU.7", "MAX_PROMPT_LEN": "64", "MIN_RESPONSE_LEN": "64"}
-    with pytest.raises(EngineError, match=r"cannot be loaded \(NPU rehearsal on the GPU\.7\)"):
-        engine.load(tiny_model_dir, "npu", LoadOptions(properties=properties))
+    lengths = {"MAX_PROMPT_LEN": "64", "MIN_RESPONSE_LEN": "64"}
+    for device in ("GPU.7", "CPU.0"):
+        properties = {**REHEARSAL, "NPUW_DEVICES": device, **lengths}
+        with pytest.raises(EngineError, match=rf"cannot be loaded \(NPU rehearsal on the {device}\)"):
+            engine.load(tiny_model_dir, "npu", LoadOptions(properties=properties, keeps_compiled=True))
+
+
+def test_a_name_is_looked_at_before_its_value(tiny_model_dir: Path) -> None:
+    with pytest.raises(UsageError, match="NPU has no property 'INFERENCE_PRECISION_HINT'"):
+        engine.load(
+            tiny_model_dir, "npu", LoadOptions(properties={**REHEARSAL, "INFERENCE_PRECISION_HINT": "no precision"})
+        )
 
 
 def test_the_cpu_is_found_without_asking_other_devices_drivers() -> None:
@@ -265,7 +274,7 @@ def test_an_unknown_property_names_the_near_ones(tiny_model_dir: Path) -> None:
     [
         ("cpu", {"NUM_STREAMS": "banana"}, "NUM_STREAMS=banana: found .*banana"),
         ("cpu", {"PERFORMANCE_HINT": "FAST"}, "found .*LATENCY/THROUGHPUT"),
-        ("npu", {**REHEARSAL, "PERFORMANCE_HINT": "FAST"}, "found .*LATENCY/THROUGHPUT"),
+        ("npu", {**REHEARSAL, "PERFORMANCE_HINT": "FAST"}, "found Value 'FAST' is not a valid PERFORMANCE_HINT option"),
         (
             "npu",
             {**REHEARSAL, "EXECUTION_MODE_HINT": "performance"},

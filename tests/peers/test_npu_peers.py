@@ -351,11 +351,15 @@ def test_what_the_npu_does_not_take_is_refused_before_it_is_compiled(
 
 
 def test_arguments_of_another_kind_are_refused_before_anything_is_made(tiny_checkpoint_dir: Path) -> None:
-    for device in ("auto", "AUTO:NPU,CPU", "cuda"):
-        with pytest.raises(UsageError, match="device"):
+    for device in ("auto", "AUTO:NPU,CPU", "cuda", "cuda:0", "gpu.x", None):
+        with pytest.raises(UsageError, match=r"device: expected one of OpenVINO's by its name: npu, cpu, gpu or gpu.1"):
             NPUModelForCausalLM.from_pretrained(tiny_checkpoint_dir, device=device)
     with pytest.raises(UsageError, match="texts, such as '512'"):
         NPUModelForCausalLM.from_pretrained(tiny_checkpoint_dir, rehearse=True, properties={"MAX_PROMPT_LEN": 512})
+    phi = AutoModelForCausalLM.from_pretrained(tiny_checkpoint_dir)
+    for properties in ([("MAX_PROMPT_LEN", "64")], "x"):
+        with pytest.raises(UsageError, match="properties: expected a mapping"):
+            aipc.npu.compile(phi, CompilerConfig(dtype=float16), rehearse=True, properties=properties)
 
 
 def test_the_time_that_a_compilation_takes_goes_on_and_can_be_hidden(
@@ -403,13 +407,23 @@ def test_what_the_npu_does_not_do_is_refused_before_it_starts(rehearsed: Any) ->
         generated(rehearsed, two)
     with pytest.raises(ContextLengthError, match="64 tokens at most, found 65"):
         generated(rehearsed, [random_ids(65)], tokens=1)
-    with pytest.raises(ContextLengthError, match=r"64 tokens at most, found 65\ntry: .*MAX_PROMPT_LEN': '65'"):
+    with pytest.raises(ContextLengthError, match=r"found 165\ntry: .*MAX_PROMPT_LEN': '65', .*'100'"):
         rehearsed.generate(torch.tensor([random_ids(65)]), max_new_tokens=100)
     with pytest.raises(ContextLengthError, match="128 tokens at most, found 129"):
         generated(rehearsed, [random_ids(60)], tokens=69)
     with pytest.raises(UsageError, match="logits_to_keep"):
         rehearsed(torch.tensor([random_ids(5)]))
     assert len(generated(rehearsed, [random_ids(60)], tokens=68)[0]) == 68
+
+
+def test_an_answer_longer_than_the_npus_prompts_can_be_continued(rehearsed: Any) -> None:
+    settings = {"do_sample": False, "eos_token_id": None, "return_dict_in_generate": True}
+    first = rehearsed.generate(torch.tensor([random_ids(60)]), max_new_tokens=10, **settings)
+    name = "cache" if "cache" in first and first.get("cache") is not None else "past_key_values"
+    more = rehearsed.generate(first.sequences, max_new_tokens=10, **{name: first[name]}, **settings)
+    assert torch.equal(
+        more.sequences, rehearsed.generate(first.sequences[:, :60], max_new_tokens=20, **settings).sequences
+    )
 
 
 @pytest.mark.parametrize("dtype", [int4, float16], ids=str)

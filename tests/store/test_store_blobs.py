@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,18 @@ from aipc.errors import DiskSpaceError, IntegrityError, StoreError
 from aipc.progress import unsaid
 from aipc.store import blobs as blobs_module
 from aipc.store import models_directory, remove, store_root
-from aipc.store.blobs import BLOB, BlobKey, blob_bytes, drop_blob, find_blob, remove_blobs, why_stale, writing_blob
+from aipc.store.atomic import locked
+from aipc.store.blobs import (
+    BLOB,
+    BlobKey,
+    blob_bytes,
+    bytes_compiled_of,
+    drop_blob,
+    find_blob,
+    remove_blobs,
+    why_stale,
+    writing_blob,
+)
 
 PARTS = {"model": "sha256 1", "plugin": "1.0", "driver": "7", "compiler": "3", "platform": "4000", "properties": "{}"}
 
@@ -151,6 +163,25 @@ def test_removing_a_model_removes_what_was_compiled_of_it(key: BlobKey) -> None:
     assert len(kept()) == 1
     assert remove_blobs(key.model_dir) > 0
     assert kept() == []
+
+
+def test_what_is_in_use_stays_and_is_not_said_to_have_made_room(key: BlobKey) -> None:
+    shapes = [f"prompt {tokens} + answer 128 tokens" for tokens in (64, 128, 192, 320)]
+    for shape in shapes:
+        write(replace(key, shape=shape))
+    oldest = store_root() / "blobs" / replace(key, shape=shapes[0]).name
+    os.utime(oldest / "key.json", (1, 1))
+    for held, made_room in ((True, []), (False, [shapes[0]])):
+        with locked(oldest) if held else nullcontext(), writing_blob(key, needed_bytes=0, note=unsaid) as writing:
+            writing.begin().write_bytes(b"machine code")
+            assert writing.commit() == made_room
+    assert not oldest.exists()
+
+
+def test_a_link_to_itself_is_no_models_place(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert (bytes_compiled_of(loop), remove_blobs(loop)) == (0, 0)
 
 
 def test_what_compiled_models_take_is_told_by_model(key: BlobKey, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from aipc.cli.parsing import (
     wanted_place_of,
 )
 from aipc.cli.show import note_choice, note_statistics, show
-from aipc.errors import AipcError, ContextLengthError, TemplateError
+from aipc.errors import AipcError, ContextLengthError, TemplateError, UsageError
 from aipc.measuring import remember
 from aipc.model import Model, load_placed
 from aipc.placing import placed
@@ -49,32 +49,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if sys.stdin is None:
+        raise UsageError("there is no stdin to read messages from", try_next="aipc run TEXT")
     recipe, wanted, sampling = chosen_recipe_of(arguments), wanted_place_of(arguments), sampling_of(arguments)
     with Display(quiet=arguments.quiet) as display:
         place = placed(arguments.model, recipe, wanted, progress=display)
         note_choice(place, display)
-        _check_max_tokens(arguments.max_tokens, place.ready.context_tokens - 1)
+        _check_max_tokens(arguments.max_tokens, place.ready.context_tokens)
         with load_placed(place, progress=display, note=display.note) as model:
             display.end()
             if not model.chat.has_template:
                 raise TemplateError(
                     f"{model.name} has no chat template", try_next=f"aipc run -m {quoted(place.ready.path)} TEXT"
                 )
-            shortest = model.prompt_ids([Message("user", "Hi")])
-            _check_max_tokens(arguments.max_tokens, model.capabilities.context_tokens - len(shortest))
+            conversation = Conversation(model, display, sampling, system=arguments.system)
+            conversation.check_room()
             display.note(f"{model.name} on {model.session.device} ({model.session.device_name})\n{HELP}\n")
             with _warming_up(model, display):
-                conversation = Conversation(model, display, sampling, system=arguments.system)
                 conversation.talk(_line_reader())
     return 1 if conversation.has_failed and not sys.stdin.isatty() else 0
 
 
-def _check_max_tokens(max_tokens: int | None, most: int) -> None:
+def _check_max_tokens(max_tokens: int | None, context_tokens: int, message_tokens: int = 1) -> None:
     """Before the first message, as each one would be refused."""
-    if max_tokens is not None and max_tokens > most:
+    if max_tokens is not None and max_tokens + message_tokens > context_tokens:
         raise ContextLengthError(
             "--max-tokens leaves no room for a message",
-            expected=f"at most {most}, and less for more than a word",
+            expected=f"less than the context, {context_tokens} tokens, by what is said",
             found=max_tokens,
             try_next="a smaller --max-tokens, or none",
         )
@@ -127,6 +128,14 @@ class Conversation:
         self._first = [Message("system", system)] if system is not None else []
         self.messages = list(self._first)
         self.has_failed = False  # at any message so far
+
+    def check_room(self) -> None:
+        """Raises `ContextLengthError` when --max-tokens leaves none for a word, behind the system message."""
+        if self._sampling["max_tokens"] is not None:
+            with suppress(TemplateError):  # told by the first message, which may be another
+                shortest = self._model.prompt_ids([*self.messages, Message("user", "Hi")])
+                context_tokens = self._model.capabilities.context_tokens
+                _check_max_tokens(self._sampling["max_tokens"], context_tokens, len(shortest))
 
     def talk(self, read_line: Callable[[], str]) -> None:
         """Until the person leaves."""

@@ -35,7 +35,7 @@ from aipc.store import (
     resolve,
     verify,
 )
-from aipc.store.blobs import blob_bytes, remove_blobs
+from aipc.store.blobs import blob_bytes, bytes_compiled_of, remove_blobs
 from aipc.store.names import GUIDE, is_model_name
 
 _SHOWN = 3  # places of a finding; --json has them all
@@ -222,17 +222,21 @@ def _freed_bytes(name: str) -> tuple[int, str]:
     try:
         return remove(name), name
     except (ModelNotFoundError, UsageError):
-        if Path(name).resolve() not in blob_bytes():
+        if not bytes_compiled_of(Path(name)):
             if not Path(name).is_dir():
                 raise
-            raise ModelNotFoundError(
-                f"{name} is not in the store, nor is anything that was compiled of it",
-                expected="a name that aipc models lists, or a directory that it lists as compiled",
-                try_next="aipc models",
-            ) from None
+            raise _not_removable(Path(name)) from None
         freed_bytes = remove_blobs(Path(name))
-        if not freed_bytes:
+        if left_bytes := bytes_compiled_of(Path(name)):
             raise StoreBusyError(
-                f"what was compiled of {name} is in use", try_next="again when the other program has ended"
+                f"{left_bytes / 1e6:,.1f} MB of what was compiled of {name} cannot be removed",
+                try_next="again when no program uses it",
             ) from None
         return freed_bytes, f"what was compiled of {name}"
+
+
+def _not_removable(path: Path) -> ModelNotFoundError:
+    """A model's directory that is no name."""
+    is_stored = path.absolute().parent == models_directory().absolute()
+    what = "is given by its name" if is_stored else "is not in the store, nor is anything that was compiled of it"
+    return ModelNotFoundError(f"{path} {what}", try_next=f"aipc models rm {path.name}" if is_stored else "aipc models")

@@ -69,7 +69,6 @@ def checked_properties(core: Any, device: str, properties: Mapping[str, str]) ->
     known = _settable(core, device)
     if stand_in(device, properties) is not None:
         known |= REHEARSAL.keys()  # some of these go on to the stand-in
-        _check_stand_ins(core, properties)
     elif device == "NPU" and (elsewhere := parts_elsewhere(properties)) is not None:
         raise UsageError(
             f"{elsewhere} leaves open what runs",
@@ -82,6 +81,7 @@ def checked_properties(core: Any, device: str, properties: Mapping[str, str]) ->
             raise _unknown_property(device, name, known)
         if REHEARSAL.get(name) != value:
             _check_value(core, device, name, value)
+    _check_stand_ins(core, properties)
     checked: dict[str, str | int] = dict(properties)
     if device == "NPU":
         checked.update(static_lengths(properties).as_properties())
@@ -159,7 +159,7 @@ def _check_stand_ins(core: Any, properties: Mapping[str, str]) -> None:
     apart = import_openvino().Core()  # so that `core` goes on with none of them
     for device, own in stand_ins_own(core, properties).items():
         apart.get_property(device, "FULL_DEVICE_NAME")  # loads the plugin, which alone knows its values
-        for name, value in own.items():
+        for name, value in own.items() - REHEARSAL.items():  # which nobody typed
             _check_value(apart, device, name, value)
 
 

@@ -32,7 +32,7 @@ def checked_request(prompt_ids: Sequence[int], sampling: Sampling, capabilities:
 
 
 def _check_lengths(prompt_tokens: int, max_tokens: int, capabilities: Capabilities) -> None:
-    longest, longer = capabilities.longest_prompt_tokens, ", or a larger --ov-config MIN_RESPONSE_LEN"
+    longest, longer = capabilities.longest_prompt_tokens, ", or, within the model's context, a larger MIN_RESPONSE_LEN"
     if longest is not None and prompt_tokens > longest:
         raise ContextLengthError(
             "the prompt is too long for this device",

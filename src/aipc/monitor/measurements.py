@@ -81,7 +81,7 @@ def read(file: Path) -> list[Measurement]:
         with file.open("rb") as opened:
             content = opened.read(_LARGEST_BYTES + 1)
         if len(content) > _LARGEST_BYTES:
-            raise StoreError(f"{file} is larger than this aipc writes it", try_next="pip install --upgrade aipc")
+            raise StoreError(f"{file} is larger than this aipc writes it", try_next="remove it, and it is begun anew")
         document = json.loads(content.decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return []

@@ -96,8 +96,8 @@ class NPUModelForCausalLM(torch.nn.Module, GenerationMixin):  # type: ignore[mis
         `DeviceError` when the device is not there, before anything is downloaded, and for a converted model that the
         NPU does not take.
         """
-        checked = checked_arguments(config, dtype, transformers_class, properties)
-        place = find_place(device, rehearse=rehearse, properties=properties or {})
+        checked = checked_arguments(config, dtype, transformers_class)
+        place = find_place(device, rehearse=rehearse, properties={} if properties is None else properties)
         with Bars() as bars:
             ready = prepared(model_name_or_path, checked, revision=revision, progress=bars)
             if place.lengths is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aipc.engines.openvino_lengths import StaticLengths
+from collections.abc import Mapping
+
+from aipc.engines.openvino_lengths import PROMPT, RESPONSE, StaticLengths
 from aipc.errors import ContextLengthError, UsageError
 from aipc.npu.network import Ints
 
@@ -52,29 +54,25 @@ def check_static(
             found=f"{new_tokens} tokens with logits_to_keep={kept}",
             try_next="logits_to_keep=1, or device='cpu' for all logits",
         )
-    check_static_total(
-        lengths,
-        past_tokens + new_tokens,
-        prompt_tokens=0 if past_tokens else new_tokens,
-        rope_switch_tokens=rope_switch_tokens,
-    )
-
-
-def check_static_total(
-    lengths: StaticLengths, tokens: int, *, prompt_tokens: int, rope_switch_tokens: int | None = None
-) -> None:
-    """`tokens` are those of prompt and answer together.
-
-    Raises `ContextLengthError` when they are longer than an NPU's pipeline, or than the original context of a LongRoPE
-    model that cannot go beyond it there (see `StaticLengths.usable_tokens`); or the prompt alone is too long.
-    """
-    if prompt_tokens > lengths.prompt_tokens:
+    if not past_tokens and new_tokens > lengths.prompt_tokens:
         raise ContextLengthError(
             "the prompt is longer than the NPU's pipeline was compiled for",
             expected=f"{lengths.prompt_tokens} tokens at most",
-            found=prompt_tokens,
-            try_next=_longer("MAX_PROMPT_LEN", prompt_tokens),
+            found=new_tokens,
+            try_next=_longer({PROMPT: new_tokens}),
         )
+    check_static_total(lengths, past_tokens + new_tokens, rope_switch_tokens=rope_switch_tokens)
+
+
+def check_static_total(
+    lengths: StaticLengths, tokens: int, *, prompt_tokens: int = 0, rope_switch_tokens: int | None = None
+) -> None:
+    """`tokens` are those of prompt and answer together; `prompt_tokens`, where the prompt is yet to be read, say
+    whether longer prompts must be compiled for too.
+
+    Raises `ContextLengthError` when they are longer than an NPU's pipeline, or than the original context of a LongRoPE
+    model that cannot go beyond it there (see `StaticLengths.usable_tokens`).
+    """
     usable_tokens = lengths.usable_tokens(lengths.context_tokens, rope_switch_tokens)
     if usable_tokens < min(tokens, lengths.context_tokens):
         raise ContextLengthError(
@@ -84,13 +82,17 @@ def check_static_total(
             try_next="fewer tokens, or device='cpu'",
         )
     if tokens > lengths.context_tokens:
+        longer = {RESPONSE: tokens - lengths.prompt_tokens}
+        if prompt_tokens > lengths.prompt_tokens:
+            longer = {PROMPT: prompt_tokens, RESPONSE: max(tokens - prompt_tokens, 1)}
         raise ContextLengthError(
             "prompt and answer are longer than the NPU's pipeline was compiled for",
             expected=f"{lengths.context_tokens} tokens at most",
             found=tokens,
-            try_next=f"fewer max_new_tokens, or {_longer('MIN_RESPONSE_LEN', tokens - lengths.prompt_tokens)}",
+            try_next=f"fewer max_new_tokens, or {_longer(longer)}",
         )
 
 
-def _longer(name: str, tokens: int) -> str:
-    return f"from_pretrained(..., properties={{'{name}': '{tokens}'}})"
+def _longer(lengths: Mapping[str, int]) -> str:
+    properties = {name: str(tokens) for name, tokens in lengths.items()}
+    return f"from_pretrained(..., properties={properties})"

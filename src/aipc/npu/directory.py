@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ from aipc.store import resolve
 _CLASSES = ("AutoModelForCausalLM", "Phi3ForCausalLM")
 
 
-def checked_arguments(
-    config: object, dtype: object, transformers_class: Any, properties: object
-) -> CompilerConfig | None:
+def checked_arguments(config: object, dtype: object, transformers_class: Any) -> CompilerConfig | None:
     """`config`, or one of `dtype` where that is of aipc.npu.
 
     Raises `UsageError` for what `from_pretrained` cannot follow.
@@ -27,8 +24,6 @@ def checked_arguments(
     name = getattr(transformers_class, "__name__", transformers_class)
     if name is not None and name not in _CLASSES:
         raise UsageError("transformers_class", expected=f"None or {' or '.join(_CLASSES)}", found=name)
-    if properties is not None and not isinstance(properties, Mapping):
-        raise UsageError("properties", expected="a mapping of names to values, all texts", found=repr(properties))
     if isinstance(dtype, Dtype):
         if config is not None and checked_config(config).precision is not dtype:
             raise UsageError("dtype", expected=f"the config's, {checked_config(config).precision}", found=dtype)

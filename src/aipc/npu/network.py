@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aipc.devices.device import kind_of
-from aipc.engines.device_names import AUTO, ONNX_ALONE, checked_device
+from aipc.devices.device import is_numbered, kind_of
 from aipc.engines.openvino_device import checked_properties, found_device, full_name
 from aipc.engines.openvino_lengths import StaticLengths, static_lengths
 from aipc.engines.openvino_rehearsal import shown_device, stand_in, with_rehearsal
@@ -54,13 +53,12 @@ def find_place(device: str, *, rehearse: bool, properties: Mapping[str, str]) ->
     """Raises `DeviceError` when the device is not there, naming those that could be asked for instead, and `UsageError`
     for a property that it does not have, or a rehearsal of another device than the NPU.
     """
-    if not isinstance(device, str):
-        raise UsageError("device", expected="a name, such as 'npu' or 'cpu'", found=repr(device))
-    if checked_device(device) == AUTO or kind_of(device) in ONNX_ALONE:
-        raise UsageError("device", expected="one of OpenVINO's by its name: npu, cpu, gpu, gpu.1", found=repr(device))
-    if not all(isinstance(text, str) for text in (*properties, *properties.values())):
+    if not isinstance(device, str) or kind_of(device) not in ("npu", "cpu", "gpu") or not is_numbered(device):
+        raise UsageError("device", expected="one of OpenVINO's by its name: npu, cpu, gpu or gpu.1", found=repr(device))
+    texts = [*properties, *properties.values()] if isinstance(properties, Mapping) else [None]
+    if not all(isinstance(text, str) for text in texts):
         raise UsageError(
-            "properties", expected="names and values that are texts, such as '512'", found=dict(properties)
+            "properties", expected="a mapping of names to values, all texts, such as '512'", found=repr(properties)
         )
     properties = with_rehearsal(properties, device, rehearse=rehearse)
     core = import_openvino().Core()

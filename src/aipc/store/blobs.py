@@ -197,7 +197,7 @@ def _prune(key: BlobKey, newest: Path) -> list[str]:
     for kept in [*(kept for kept in others if kept.is_stale(key)), *too_many]:
         _remove(kept.path)
     _clear_abandoned(newest)
-    return [kept.shape for kept in too_many]
+    return [kept.shape for kept in too_many if not kept.path.exists()]  # what is in use stays
 
 
 def _clear_abandoned(newest: Path) -> None:
@@ -219,9 +219,14 @@ def blob_bytes(root: Path | None = None) -> dict[Path, int]:
     return total_bytes
 
 
+def bytes_compiled_of(model_dir: Path, root: Path | None = None) -> int:
+    """What the compiled models take of the model that is, or was, in `model_dir`."""
+    return blob_bytes(root).get(Path(_absolute(model_dir)), 0)
+
+
 def remove_blobs(model_dir: Path, root: Path | None = None) -> int:
     """Remove the blobs of the model that is, or was, in `model_dir`; return the bytes they took."""
-    mine = [kept for kept in _all(root) if kept.model_dir == _absolute(model_dir)]
+    mine = [kept for kept in _all(root) if Path(kept.model_dir) == Path(_absolute(model_dir))]
     for kept in mine:
         _remove(kept.path)
     return sum(kept.size_bytes for kept in mine if not kept.path.exists())
@@ -261,7 +266,7 @@ def _directory(root: Path | None = None) -> Path:
 
 
 def _absolute(path: Path) -> str:
-    return str(path.resolve())
+    return os.path.realpath(path)  # resolve() fails at a link to itself
 
 
 def _damaged(path: Path, *, expected: str, found: object) -> IntegrityError:
