@@ -66,8 +66,7 @@ def load(
     recipe = chosen_recipe(model, weights, group_size, ratio, symmetric, all_layers)
     for name, value in (("device", device), ("require_device", require_device)):
         _check_device_type(name, value)
-    _check_properties_type(properties)
-    properties = with_rehearsal(properties or {}, device, rehearse=rehearse)
+    properties = with_rehearsal({} if properties is None else properties, device, rehearse=rehearse)
     wanted = wanted_place(device, engine=engine, require_device=require_device, properties=properties)
     return load_placed(placed(model, recipe, wanted, progress=progress), progress=progress, note=note)
 
@@ -89,14 +88,6 @@ def chosen_recipe(
 def _check_device_type(name: str, device: object) -> None:
     if not isinstance(device, (str, type(None))):
         raise UsageError(name, expected="a name, such as 'cpu'", found=device)
-
-
-def _check_properties_type(properties: object) -> None:
-    if properties is None:
-        return
-    texts = [*properties, *properties.values()] if isinstance(properties, Mapping) else [None]
-    if not all(isinstance(text, str) for text in texts):
-        raise UsageError("properties", expected="a mapping of names to values, all texts", found=repr(properties))
 
 
 def load_placed(place: Placed, *, progress: Progress, note: Note = unsaid, need: Need | None = None) -> Model:

@@ -83,16 +83,16 @@ def _stored_guide() -> str:
 
 
 def _list(*, as_json: bool) -> None:
-    found, compiled = models(), blob_bytes()
-    stored = {model.path.resolve() for model in found}
-    others = sorted((path, size_bytes) for path, size_bytes in compiled.items() if path not in stored)
+    compiled = blob_bytes()
+    found = [(model, compiled.pop(model.path.resolve(), 0)) for model in models()]
+    others = sorted(compiled.items())
     if as_json:
-        listed = [_as_json(model, compiled) for model in found]
+        listed = [_as_json(model, compiled_bytes) for model, compiled_bytes in found]
         elsewhere = [{"path": str(path), "compiled_bytes": size_bytes} for path, size_bytes in others]
         print(json.dumps({"store": str(models_directory()), "models": listed, "compiled_elsewhere": elsewhere}))
         return
     rows: list[tuple[str, int, str, str]]
-    rows = [(model.name, model.size_bytes, model.state, _told_of(model, compiled)) for model in found]
+    rows = [(model.name, model.size_bytes, model.state, _told_of(model, size_bytes)) for model, size_bytes in found]
     rows += [(str(path), size_bytes, "compiled", "of a model elsewhere") for path, size_bytes in others]
     names = max((len(name) for name, *_ in rows), default=0)
     for name, size_bytes, state, told in rows:
@@ -101,13 +101,12 @@ def _list(*, as_json: bool) -> None:
         print(f'no models in {models_directory()}\ntry: aipc run "Can you introduce yourself?"', file=sys.stderr)
 
 
-def _told_of(model: StoredModel, compiled: dict[Path, int]) -> str:
+def _told_of(model: StoredModel, compiled_bytes: int) -> str:
     told = model.manifest.origin.location if model.manifest else model.problem or ""
-    size_bytes = compiled.get(model.path.resolve())
-    return told if size_bytes is None else f"{told}; {size_bytes / 1e6:,.1f} MB more of it compiled"
+    return f"{told}; {compiled_bytes / 1e6:,.1f} MB more of it compiled" if compiled_bytes else told
 
 
-def _as_json(model: StoredModel, compiled: dict[Path, int]) -> dict[str, object]:
+def _as_json(model: StoredModel, compiled_bytes: int) -> dict[str, object]:
     manifest = model.manifest
     return {
         "name": model.name,
@@ -115,7 +114,7 @@ def _as_json(model: StoredModel, compiled: dict[Path, int]) -> dict[str, object]
         "state": model.state,
         "problem": model.problem,
         "size_bytes": model.size_bytes,
-        "compiled_bytes": compiled.get(model.path.resolve(), 0),
+        "compiled_bytes": compiled_bytes,
         "recipe": dict(manifest.recipe) if manifest else None,
         "source": manifest.origin.location if manifest else None,
         "created": manifest.created if manifest else None,

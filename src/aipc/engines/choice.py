@@ -8,7 +8,7 @@ from types import ModuleType
 
 from aipc.devices.device import kind_of
 from aipc.engines.device_names import AUTO, ONNX_ALONE, checked_device
-from aipc.engines.onnx_device import found_device, onnx_kind_of, refuse_without_adapter
+from aipc.engines.onnx_device import found_device, listed_adapters, onnx_kind_of
 from aipc.engines.openvino_rehearsal import stand_in
 from aipc.errors import EngineError, UsageError
 from aipc.onnx_import import import_genai
@@ -46,7 +46,8 @@ def chosen_engine(engine: str | None, *, device: str | None, properties: Mapping
             )
         if device != AUTO:
             kind = onnx_kind_of(device)
-            refuse_without_adapter(kind)
+            if kind == "cuda":
+                listed_adapters(kind)  # without a GPU no package would help
             found_device(import_genai(kind), device)
     return engine
 

@@ -76,9 +76,8 @@ def found_device(genai: Any, device: str) -> OnnxDevice:
             raise DeviceError(f"device {device!r} is not there", expected="cpu, which is one device")
         name = find_processor().name
         return OnnxDevice("cpu", None, "CPU" if isinstance(name, NotAvailable) else name)
-    refuse_without_adapter(kind)
+    adapters = listed_adapters(kind)
     _check_provider(genai, kind)
-    adapters = ADAPTERS[kind]()
     if isinstance(adapters, NotAvailable):
         return _unlisted(kind, which, adapters)
     index = _index(device, which, adapters) if dot else 0
@@ -94,10 +93,15 @@ ADAPTERS: dict[str, Callable[[], Sequence[str] | NotAvailable]] = {
 }
 
 
-def refuse_without_adapter(kind: str) -> None:
-    """Before a package is looked for that would not help. Raises `DeviceError` where CUDA's driver lists no GPU."""
-    if kind == "cuda" and isinstance(adapters := ADAPTERS[kind](), NotAvailable):
+def listed_adapters(kind: str) -> Sequence[str] | NotAvailable:
+    """Asked for before a package is, which would not help without one.
+
+    Raises `DeviceError` where CUDA's driver lists no GPU; what DirectML cannot list may be there all the same.
+    """
+    adapters = ADAPTERS[kind]()
+    if kind == "cuda" and isinstance(adapters, NotAvailable):
         raise DeviceError("no NVIDIA GPU is there", found=adapters.reason, try_next=FOR_THE_CPU)
+    return adapters
 
 
 def _check_provider(genai: Any, kind: str) -> None:

@@ -156,11 +156,12 @@ def _check_value(core: Any, device: str, name: str, value: str) -> None:
 
 
 def _check_stand_ins(core: Any, properties: Mapping[str, str]) -> None:
-    apart = import_openvino().Core()  # so that `core` goes on with none of them
     for device, own in stand_ins_own(core, properties).items():
-        apart.get_property(device, "FULL_DEVICE_NAME")  # loads the plugin, which alone knows its values
-        for name, value in own.items() - REHEARSAL.items():  # which nobody typed
-            _check_value(apart, device, name, value)
+        if typed := own.items() - REHEARSAL.items():
+            apart = import_openvino().Core()  # so that `core` goes on with none of them
+            apart.get_property(device, "FULL_DEVICE_NAME")  # loads the plugin, which alone knows its values
+            for name, value in typed:
+                _check_value(apart, device, name, value)
 
 
 def _unknown_property(device: str, name: str, known: Iterable[str]) -> UsageError:

@@ -27,8 +27,14 @@ INSTEAD = "--rehearse (in Python rehearse=True) runs the NPU's pipeline on the C
 def with_rehearsal(properties: Mapping[str, str], device: str | None, *, rehearse: bool) -> dict[str, str]:
     """`properties` and, to `rehearse`, the rehearsal's.
 
-    Raises `UsageError` for another device than the NPU, and for a property that would have the NPU run it.
+    Raises `UsageError` for properties that are no texts, for another device than the NPU, and for a property that would
+    have the NPU run it.
     """
+    texts = [*properties, *properties.values()] if isinstance(properties, Mapping) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise UsageError(
+            "properties", expected="a mapping of names to values, all texts, such as '512'", found=repr(properties)
+        )
     if not rehearse:
         return dict(properties)
     if not isinstance(device, str) or device.upper() != "NPU":

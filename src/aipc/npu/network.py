@@ -55,11 +55,6 @@ def find_place(device: str, *, rehearse: bool, properties: Mapping[str, str]) ->
     """
     if not isinstance(device, str) or kind_of(device) not in ("npu", "cpu", "gpu") or not is_numbered(device):
         raise UsageError("device", expected="one of OpenVINO's by its name: npu, cpu, gpu or gpu.1", found=repr(device))
-    texts = [*properties, *properties.values()] if isinstance(properties, Mapping) else [None]
-    if not all(isinstance(text, str) for text in texts):
-        raise UsageError(
-            "properties", expected="a mapping of names to values, all texts, such as '512'", found=repr(properties)
-        )
     properties = with_rehearsal(properties, device, rehearse=rehearse)
     core = import_openvino().Core()
     try:
